@@ -1,0 +1,108 @@
+"""Who there is: organisations, users and keys, followed from their topics and kept in memory.
+
+Every role has one of its own. `refresh` reads what has been added; the rest are look-ups.
+
+    directory = Directory(log)
+    await directory.refresh()
+    directory.organization("acme")
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from streams import topics
+from streams.errors import LogMismatch
+from streams.log.interface import Log, Message, Record
+from streams.organizations import Key, Organization, User, hash_of, user_key
+
+READ_LIMIT = 1000
+
+_organization = msgspec.json.Decoder(Organization)
+_user = msgspec.json.Decoder(User)
+_key = msgspec.json.Decoder(Key)
+_encoder = msgspec.json.Encoder()
+
+
+class Directory:
+    """What the settings topics say, up to where they were read."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._positions = dict.fromkeys(topics.SETTINGS_TOPICS, 0)
+        self._organizations: dict[str, Organization] = {}
+        self._users: dict[bytes, User] = {}
+        self._keys: dict[str, Key] = {}
+        self._by_hash: dict[str, str] = {}
+
+    async def refresh(self) -> None:
+        """Read the settings topics to their end."""
+        for topic in topics.SETTINGS_TOPICS:
+            while self._positions[topic] < self._log.end_offset(topic, 0):
+                records = await self._log.read(topic, 0, self._positions[topic], READ_LIMIT)
+                if not records:
+                    break
+                for record in records:
+                    self.apply(record)
+                self._positions[topic] = records[-1].offset + 1
+
+    def apply(self, record: Record) -> None:
+        """Take one record of a settings topic."""
+        if record.value is None:
+            return
+        try:
+            if record.topic == topics.ORGANIZATIONS:
+                organization = _organization.decode(record.value)
+                self._organizations[organization.id] = organization
+            elif record.topic == topics.USERS:
+                user = _user.decode(record.value)
+                self._users[user_key(user.organization, user.user)] = user
+            else:
+                key = _key.decode(record.value)
+                self._keys[key.id] = key
+                self._by_hash[key.hash] = key.id
+        except msgspec.DecodeError as error:
+            place = f"{record.topic}/{record.partition}@{record.offset}"
+            raise LogMismatch(f"settings record {place} does not decode: {error}") from None
+
+    def organization(self, id: str) -> Organization | None:
+        """An organisation's settings; None when it has none."""
+        return self._organizations.get(id)
+
+    def organizations(self) -> Sequence[Organization]:
+        """All organisations that have settings, by id."""
+        return [self._organizations[id] for id in sorted(self._organizations)]
+
+    def user(self, organization: str, user: str) -> User | None:
+        """A user's mapping; None when there is none."""
+        return self._users.get(user_key(organization, user)) if self._users else None
+
+    def users(self, organization: str) -> Sequence[User]:
+        """An organisation's mapped users."""
+        found = [user for user in self._users.values() if user.organization == organization]
+        return sorted(found, key=lambda user: user.user)
+
+    def key(self, id: str) -> Key | None:
+        """An API key by its id."""
+        return self._keys.get(id)
+
+    def key_of_secret(self, secret: str) -> Key | None:
+        """The API key that a caller shows, unless it is unknown or revoked."""
+        id = self._by_hash.get(hash_of(secret))
+        key = self._keys[id] if id else None
+        return None if key is None or key.revoked_ms is not None else key
+
+    def keys(self) -> Sequence[Key]:
+        """All API keys, revoked ones too, in the order of their making."""
+        return sorted(self._keys.values(), key=lambda key: (key.created_ms, key.id))
+
+
+def message_of(thing: Organization | User | Key) -> Message:
+    """The record that puts an organisation, user or key onto its topic."""
+    if isinstance(thing, Organization):
+        topic, key = topics.ORGANIZATIONS, thing.id.encode()
+    elif isinstance(thing, User):
+        topic, key = topics.USERS, user_key(thing.organization, thing.user)
+    else:
+        topic, key = topics.KEYS, thing.id.encode()
+    return Message(topic, 0, key, _encoder.encode(thing))

@@ -1,0 +1,74 @@
+"""What the ledger knows of a key: the value of the table "seen" and of its changelog.
+
+A generation's id is `Known`: the whole winner, how it was rated, and the latest created_at of all versions
+read. The key of an opening balance is a `Balance`, a partition's horizon a `Horizon`. Kept as msgpack
+arrays whose first element is the kind, which is also the schema: a changed layout gets a new number, and
+the old one stays readable.
+"""
+
+import msgspec
+
+from streams.fact import Margin
+from streams.generation import Generation
+
+
+class Terms(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How one generation is rated: by the settings that were in force, decided once."""
+
+    rate: str
+    zone: str
+    day: str
+    user_id: str
+
+
+class Known(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
+    """The winner of an id, with all that must outlive its records."""
+
+    winner: Generation  # without its metadata
+    terms: Terms
+    dated_ns: int | None  # log time of the first record of the id that had no created_at
+    latest_ns: int  # the latest date of all versions read: retention goes by it
+    opening: bool = False  # its money is in an opening balance, not in a fact of its own
+
+
+class Balance(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
+    """An opening balance: one row of one table of a system before this one."""
+
+    margin: Margin
+    organization: str
+    day: str
+    user: str
+    model: str
+    provider: str
+    requests: int
+    unpriced_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost_nano: int
+    markup_nano: int
+
+
+class Horizon(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
+    """What is dated before it may have been forgotten. It rises, never falls."""
+
+    run: str
+    cutoff_ns: int
+    horizon_ns: int
+
+
+Anything = Known | Balance | Horizon
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon)
+
+
+def encode(known: Anything) -> bytes:
+    """As the table and its changelog keep it."""
+    return _encoder.encode(known)
+
+
+def decode(value: bytes) -> Anything:
+    """What `encode` wrote, in this version or an older one."""
+    return _decoder.decode(value)

@@ -1,0 +1,119 @@
+"""What a log does, whichever backend keeps it.
+
+A log is a set of topics; a topic is a fixed number of partitions; a partition is a sequence of records
+with rising offsets. Everything else in genledger stands on these few promises:
+
+- `append` returns only when the records are durable.
+- A `Writer` commits its messages and its source offset together or not at all, and is the only one:
+  opening a writer refuses every later commit of the one before it with `Fenced`.
+- Readers see only what is committed, in order of offset, and never a record without those before it.
+- A record that does not have its checksum is never returned: `LogDamaged` says where it is.
+
+Not promised: that offsets are without gaps (compaction removes records), or that a batch read is full.
+
+    log = await open_log("sqlite:///data/log", topics.all_topics(), clock=now_ms)
+    await log.append([Message("generations", 2, b"gen-1", b"{...}")])
+    records = await log.read("generations", 2, 0, limit=1000)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What is to be written. The partition is the caller's to choose: `partition_of(key, n)`."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What was written: `time_ms` is the log's own clock when it took the record."""
+
+    topic: str
+    partition: int
+    offset: int
+    time_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """A topic as it must be. `store` names the file it shares when the log is embedded."""
+
+    name: str
+    partitions: int
+    compacted: bool = False
+    retention_ms: int | None = None
+    store: str = "intake"
+
+
+class Writer(Protocol):
+    """The one writer of a source partition: its results and its progress, in one transaction."""
+
+    async def commit(
+        self, messages: Sequence[Message], offset: int
+    ) -> Mapping[tuple[str, int], int]:
+        """Write all the messages and the next source offset; the last offset of each partition written.
+
+        Raises `Fenced` when another writer has taken over: then nothing was written.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """A log. Every method may raise `LogError` or one of its kinds (see `streams.errors`)."""
+
+    @property
+    def identity(self) -> str:
+        """Differs whenever the log is another one: recreated, or restored from elsewhere."""
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; `UnknownTopic` when there is none of that name."""
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[int]:
+        """Write messages durably; their offsets, in order.
+
+        All messages of one call belong to topics of one store and are written together. Raises
+        `LogFull` when too much waits or the disk has no room: nothing of the call was written.
+        """
+
+    async def read(
+        self, topic: str, partition: int, offset: int, limit: int
+    ) -> Sequence[Record]:
+        """Committed records from `offset` on, at most `limit` and at most the batch's bytes."""
+
+    async def latest(self, topic: str, partition: int, key: bytes) -> Record | None:
+        """The newest committed record of a key (a scan on some backends: not for the hot path)."""
+
+    def start_offset(self, topic: str, partition: int) -> int:
+        """The offset of the first record there may be."""
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        """The offset that the next record will have: what is below it is committed or gone."""
+
+    async def wait(self, positions: Mapping[tuple[str, int], int], timeout_s: float) -> bool:
+        """Sleep until any of the partitions has a record at or beyond its position."""
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """The source offset from which the group's writer goes on; None when it never committed."""
+
+    async def writer(self, group: str, topic: str, partition: int) -> Writer:
+        """Take over a source partition: fences the writer before, then returns the new one."""
+
+    async def compact(self, topic: str) -> int:
+        """Keep only the newest record of each key of a compacted topic; how many were removed.
+
+        A null value stands until a later compaction has seen it. The last record of a partition stays.
+        """
+
+    async def close(self) -> None: ...

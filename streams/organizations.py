@@ -1,0 +1,145 @@
+"""Organisations, their users and their API keys, as their compacted topics hold them.
+
+Each record holds the whole history of what it is about, so that the newest record of a key is enough. A
+value counts from its effective time, as far as it was known (logged) at the time of the question:
+
+>>> acme = Organization(id="acme", created_ms=0, history=(
+...     Change(effective_ns=0, logged_ms=5, markup="1.2"), Change(effective_ns=100, logged_ms=9, markup="1.3")))
+>>> value_at(acme, "markup", time_ns=150, known_ms=8), value_at(acme, "markup", time_ns=150, known_ms=9)
+('1.2', '1.3')
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+Rights = Literal["producer", "reader", "admin"]
+KEY_PREFIX = "glk_"
+HISTORY_MAX = 1000
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Values that count from a moment on. What is None is not changed by it."""
+
+    effective_ns: int
+    logged_ms: int
+    name: str | None = None
+    markup: str | None = None
+    timezone: str | None = None
+    monthly_limit: str | None = None  # decimal text of dollars; "" lifts it
+    billing_email: str | None = None
+    provider_key: str | None = None  # a reference: env:NAME, file:PATH, or a name in the local store
+    active: bool | None = None
+
+
+ORGANIZATION_FIELDS = (
+    "name",
+    "markup",
+    "timezone",
+    "monthly_limit",
+    "billing_email",
+    "provider_key",
+    "active",
+)
+
+
+class Organization(msgspec.Struct, frozen=True, kw_only=True):
+    """An organisation's settings with their whole history, sorted by effective time, then log time."""
+
+    id: str
+    created_ms: int
+    history: tuple[Change, ...] = ()
+
+
+class Mapping(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """From a day on, the application's user behind a provider's user; None ends it."""
+
+    effective_day: str
+    logged_ms: int
+    user_id: str | None = None
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's user of one organisation, with the history of whom the application knows it as."""
+
+    organization: str
+    user: str
+    created_ms: int
+    history: tuple[Mapping, ...] = ()
+
+
+class Key(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An API key: only its hash is kept. No organisation: an administrator of the installation."""
+
+    id: str
+    hash: str
+    rights: Rights
+    organization: str = ""
+    created_ms: int
+    revoked_ms: int | None = None
+
+
+def with_change(organization: Organization, change: Change) -> Organization:
+    """The organisation with one more change in its history, which stays sorted."""
+    history = sorted((*organization.history, change), key=lambda c: (c.effective_ns, c.logged_ms))
+    return msgspec.structs.replace(organization, history=tuple(history))
+
+
+def with_mapping(user: User, mapping: Mapping) -> User:
+    """The user with one more mapping in its history, which stays sorted."""
+    history = sorted((*user.history, mapping), key=lambda m: (m.effective_day, m.logged_ms))
+    return msgspec.structs.replace(user, history=tuple(history))
+
+
+def value_at(organization: Organization, field: str, time_ns: int, known_ms: int) -> str | bool | None:
+    """A value as it counts at `time_ns`, by what was logged until `known_ms`; None when never set."""
+    for change in reversed(organization.history):
+        if change.effective_ns <= time_ns and change.logged_ms <= known_ms:
+            value: str | bool | None = getattr(change, field)
+            if value is not None:
+                return value
+    return None
+
+
+def user_id_at(user: User, day: str, known_ms: int) -> str:
+    """The application's user of a provider's user on a day; '' when it has no other name."""
+    for mapping in reversed(user.history):
+        if mapping.effective_day <= day and mapping.logged_ms <= known_ms:
+            return mapping.user_id or ""
+    return ""
+
+
+def user_key(organization: str, user: str) -> bytes:
+    """The key of a user's record: no two pairs share one, whatever characters they hold."""
+    return json.dumps([organization, user], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def row_id(*parts: str) -> str:
+    """The id of a view's row: a hash of its key, the same in every rebuild."""
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def new_secret() -> str:
+    """A new API key, as its owner sees it once."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_of(secret: str) -> str:
+    """What is kept of an API key. It is 256 random bits, so a plain hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def latest(organization: Organization, known_ms: int) -> dict[str, str | bool | None]:
+    """Every value as it counts now."""
+    now_ns = known_ms * 1_000_000
+    return {name: value_at(organization, name, now_ns, known_ms) for name in ORGANIZATION_FIELDS}
+
+
+def names(organizations: Sequence[Organization]) -> list[str]:
+    """Their ids, sorted."""
+    return sorted(organization.id for organization in organizations)
