@@ -12,7 +12,6 @@ value counts from its effective time, as far as it was known (logged) at the tim
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -139,7 +138,3 @@ def latest(organization: Organization, known_ms: int) -> dict[str, str | bool | 
     now_ns = known_ms * 1_000_000
     return {name: value_at(organization, name, now_ns, known_ms) for name in ORGANIZATION_FIELDS}
 
-
-def names(organizations: Sequence[Organization]) -> list[str]:
-    """Their ids, sorted."""
-    return sorted(organization.id for organization in organizations)

@@ -1,0 +1,169 @@
+"""Every setting: its name, its default and the reason for it. Environment first, then genledger.toml.
+
+    settings = load(os.environ, Path("genledger.toml"))
+    settings.port, settings.origin["port"]
+
+An unknown GENLEDGER_ name is an error, so that a slip of the pen is not a silent default. A secret may be
+given as a file: NAME_FILE holds its path.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from streams import money, times
+from streams.errors import SettingError
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One row of the table: `name` is the attribute, `env` what a user writes."""
+
+    name: str
+    env: str
+    why: str
+    secret: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The values. The order is the order of `genledger config show`."""
+
+    data: str = "./data"
+    broker: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8787
+    table_store: Literal["rocksdb", "memory"] = "rocksdb"
+    topic_prefix: str = ""
+    default_markup: str = "1.0"
+    default_timezone: str = "UTC"
+    unknown_organizations: Literal["create", "reject"] = "create"
+    processed_generations: bool = True
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    batch_records_max: int = 4000
+    batch_bytes_max: int = 8_388_608
+    append_records_max: int = 100_000
+    append_bytes_max: int = 67_108_864
+    append_timeout_s: float = 10.0
+    body_bytes_max: int = 10_485_760
+    unpacked_bytes_max: int = 33_554_432
+    items_max: int = 10_000
+    request_timeout_s: float = 30.0
+    requests_max: int = 256
+    stall_timeout_s: float = 60.0
+    drain_timeout_s: float = 20.0
+    verify_bytes_max: int = 268_435_456
+    verify_records_max: int = 100_000
+    wal_alarm_bytes: int = 268_435_456
+    origin: dict[str, str] = {}
+
+
+TABLE = (
+    Setting("data", "GENLEDGER_DATA", "where logs, views and tables are kept"),
+    Setting("broker", "GENLEDGER_BROKER", "the log: sqlite:///<data>/log unless given"),
+    Setting("host", "GENLEDGER_HOST", "the address to listen on; loopback is open without keys"),
+    Setting("port", "GENLEDGER_PORT", "the port to listen on"),
+    Setting("table_store", "GENLEDGER_TABLE_STORE", "where known ids are kept: rocksdb on disk, or memory"),
+    Setting("topic_prefix", "GENLEDGER_TOPIC_PREFIX", "lets installations share a cluster"),
+    Setting("default_markup", "GENLEDGER_DEFAULT_MARKUP", "for organisations without a markup of their own"),
+    Setting("default_timezone", "GENLEDGER_DEFAULT_TIMEZONE", "for organisations without a timezone"),
+    Setting("unknown_organizations", "GENLEDGER_UNKNOWN_ORGANIZATIONS", "create on first sight, or reject"),
+    Setting("processed_generations", "GENLEDGER_PROCESSED_GENERATIONS", "keep a row for each generation id"),
+    Setting("log_level", "LOG_LEVEL", "how much is logged"),
+    Setting("batch_records_max", "GENLEDGER_BATCH_RECORDS_MAX", "records a role takes at once: bounds memory"),
+    Setting("batch_bytes_max", "GENLEDGER_BATCH_BYTES_MAX", "bytes a role takes at once: bounds memory"),
+    Setting("append_records_max", "GENLEDGER_APPEND_RECORDS_MAX", "records waiting for the log; then 503"),
+    Setting("append_bytes_max", "GENLEDGER_APPEND_BYTES_MAX", "bytes waiting for the log; then 503"),
+    Setting("append_timeout_s", "GENLEDGER_APPEND_TIMEOUT_S", "how long a request waits for the log; then 503"),
+    Setting("body_bytes_max", "GENLEDGER_BODY_BYTES_MAX", "a request's body as sent; then 413"),
+    Setting("unpacked_bytes_max", "GENLEDGER_UNPACKED_BYTES_MAX", "a request's body unpacked; then 413"),
+    Setting("items_max", "GENLEDGER_ITEMS_MAX", "events in one request; then 413"),
+    Setting("request_timeout_s", "GENLEDGER_REQUEST_TIMEOUT_S", "how long a body may take to arrive; then 408"),
+    Setting("requests_max", "GENLEDGER_REQUESTS_MAX", "requests with a body in work at once; then 503"),
+    Setting("stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"),
+    Setting("drain_timeout_s", "GENLEDGER_DRAIN_TIMEOUT_S", "how long a stop may take to finish what is begun"),
+    Setting("verify_bytes_max", "GENLEDGER_VERIFY_BYTES_MAX", "log files up to this size are checked at start"),
+    Setting("verify_records_max", "GENLEDGER_VERIFY_RECORDS_MAX", "newest records checked at start"),
+    Setting("wal_alarm_bytes", "GENLEDGER_WAL_ALARM_BYTES", "a view's write-ahead log of this size is an alarm"),
+)
+
+_BY_ENV = {setting.env: setting for setting in TABLE}
+
+
+def load(environ: Mapping[str, str], file: Path | None = None, **overrides: Any) -> Settings:
+    """Overrides (command-line options), then the environment, then the file, then defaults."""
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for env, value in _from_file(file).items():
+        values[_BY_ENV[env].name], origin[_BY_ENV[env].name] = value, str(file)
+    for env, value in _from_environment(environ).items():
+        values[_BY_ENV[env].name], origin[_BY_ENV[env].name] = value, "environment"
+    for name, value in overrides.items():
+        if value is not None:
+            values[name], origin[name] = value, "command line"
+    return checked(_converted(values), origin)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for env, value in environ.items():
+        plain = env.removesuffix("_FILE")
+        if env in _BY_ENV:
+            found[env] = value
+        elif plain in _BY_ENV and _BY_ENV[plain].secret:
+            found[plain] = _read_secret(env, value)
+        elif env.startswith("GENLEDGER_"):
+            raise SettingError(f"{env} is not a setting: see `genledger config show` for those there are")
+    return found
+
+
+def _read_secret(env: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise SettingError(f"{env}: {path} can't be read: {error.strerror}") from None
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None or not file.exists():
+        return {}
+    try:
+        found = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{file} is not valid TOML: {error}") from None
+    for env in found:
+        if env not in _BY_ENV:
+            raise SettingError(f"{env} in {file} is not a setting: see `genledger config show`")
+    return found
+
+
+def _converted(values: dict[str, Any]) -> Settings:
+    # A TOML file may write 1.3 where text is meant: the number's own text is what it says.
+    plain = {k: str(v) if isinstance(v, float) and k == "default_markup" else v for k, v in values.items()}
+    try:
+        return msgspec.convert(plain, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        name = str(error).rpartition("$.")[2].strip("`")
+        env = next((s.env for s in TABLE if s.name == name), name)
+        raise SettingError(f"{env}: {str(error).partition(' - at')[0]}") from None
+
+
+def checked(settings: Settings, origin: dict[str, str]) -> Settings:
+    """Settings that agree with each other, with the broker filled in; `SettingError` names the one to mend."""
+    try:
+        money.rate_of(settings.default_markup)
+    except ValueError as error:
+        raise SettingError(f"GENLEDGER_DEFAULT_MARKUP {error}") from None
+    try:
+        times.zone_of(settings.default_timezone)
+    except ValueError as error:
+        raise SettingError(f"GENLEDGER_DEFAULT_TIMEZONE {error}") from None
+    for setting in TABLE:
+        value = getattr(settings, setting.name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+            raise SettingError(f"{setting.env} must be more than 0")
+    broker = settings.broker or f"sqlite:///{settings.data}/log"
+    if not broker.startswith(("sqlite:///", "kafka://")):
+        raise SettingError("GENLEDGER_BROKER must be sqlite:///DIRECTORY or kafka://HOST:PORT[,HOST:PORT]")
+    return msgspec.structs.replace(settings, broker=broker, origin=origin)
