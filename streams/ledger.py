@@ -1,0 +1,328 @@
+"""The ledger's decision: the only place where "does this count?" is answered. Pure: no clock, no effect.
+
+    decision = decide(known, record, here)
+
+`known` is what the table holds of the record's key, `here` the partition, its horizon and the rules. One
+record in, one fact out. The rows of the table in the design, from the top, are the functions below in
+their order; `decide` is the first that fits.
+
+After every record from which a fresh reader would not learn what the ledger knows of the key, the winner
+is published again: so compaction, which keeps a key's newest record, keeps the truth.
+"""
+
+import msgspec
+
+from streams import records, times, topics, version
+from streams.errors import BadEvent
+from streams.fact import Entry, Fact, Fate
+from streams.generation import Generation
+from streams.known import Anything, Balance, Horizon, Known
+from streams.log.interface import Message, Record
+from streams.log.partition import partition_of
+from streams.money import marked_up
+from streams.records import Carried
+from streams.rules import Rules
+
+EARLY_NS_MAX = times.DAY_NS
+ERROR_LENGTH_MAX = 500
+
+
+class Here(msgspec.Struct, frozen=True, gc=False):
+    """What a decision stands on beside the key: where it is, what is forgotten, how it is rated."""
+
+    partition: int
+    partitions: int
+    horizon: Horizon | None
+    rules: Rules
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """A fact, what the table holds of the key from here on, and what else is to be written."""
+
+    fate: Fate
+    known: Anything | None
+    plus: Entry | None = None
+    minus: Entry | None = None
+    publish: tuple[Message, ...] = ()
+    reason: str = ""
+    detail: str = ""
+    retention: Horizon | None = None
+    keep_bytes: bool = False
+
+
+def decide(known: Anything | None, record: Record, here: Here) -> Decision:
+    """The first row of the design's table that fits."""
+    kind = records.header(record, records.KIND) if record.headers else None
+    try:
+        if kind == records.HORIZON and record.key == records.horizon_key(here.partition):
+            return _horizon(known, record)
+        if record.key is not None and partition_of(record.key, here.partitions) != here.partition:
+            return _rerouted(known, record, here)
+        if record.value is None:
+            return _forgotten(known, record, here, kind)
+        if kind == records.OPENING:
+            return _opening(known, record, here)
+        event = records.event_of(record)
+        _check_date(event, record)
+        if not here.rules.accepts(event.organization):
+            raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")
+        return _generation(known, event, records.carried_of(record), record, here)
+    except BadEvent as error:
+        return _quarantined(known, error, here)
+
+
+def _horizon(known: Anything | None, record: Record) -> Decision:
+    given = records.horizon_of(record)
+    if isinstance(known, Horizon) and known.horizon_ns >= given.horizon_ns:
+        given = msgspec.structs.replace(given, horizon_ns=known.horizon_ns)
+    return Decision("horizon", given, retention=given)
+
+
+def _rerouted(known: Anything | None, record: Record, here: Here) -> Decision:
+    if record.value is None:  # the null that took a misplaced record's place
+        return Decision("rerouted", known)
+    key = record.key or b""
+    home = partition_of(key, here.partitions)
+    forwarded = Message(topics.GENERATIONS, home, key, record.value, record.headers)
+    gone = Message(topics.GENERATIONS, here.partition, key, None)
+    return Decision("rerouted", known, publish=(forwarded, gone))
+
+
+def _forgotten(known: Anything | None, record: Record, here: Here, kind: bytes | None) -> Decision:
+    if kind != records.FORGET:
+        raise BadEvent("", "a null without the retention job's headers", "null")
+    run = records.horizon_of(record)
+    if isinstance(known, Known) and known.latest_ns < run.cutoff_ns:
+        minus = _entry(known, record, here)
+        return Decision("forgotten", None, minus=minus, retention=run)
+    if known is None:
+        return Decision("forgotten", None, retention=run)
+    return Decision("superseded", known, publish=_again(known, record.key, here), retention=run)
+
+
+def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
+    event, balance = records.opening_of(record)
+    if balance is not None:
+        if not (record.key or b"").startswith(b"balance-"):
+            raise BadEvent("key", "of a balance must begin with balance-", "key")
+        older = known if isinstance(known, Balance) else None
+        plus, minus = _margin(balance, record, here), older and _margin(older, record, here)
+        return Decision("opening", balance, plus=plus, minus=minus)
+    if event is None or event.id.encode() != record.key:
+        raise BadEvent("id", "is not the record's key", "key")
+    if isinstance(known, Known):
+        if event.void and known.opening:  # the migration was rolled back
+            return Decision("opening", None)
+        return Decision("opening", known, publish=_again(known, record.key, here))
+    if event.void:
+        return Decision("opening", None)
+    fresh = _fresh(event, None, record, here, opening=True)
+    return Decision("opening", fresh, plus=_entry(fresh, record, here))
+
+
+def _check_date(event: Generation, record: Record) -> None:
+    created_ns = event.created_ns
+    if created_ns is not None and created_ns > record.time_ms * times.MS_NS + EARLY_NS_MAX:
+        raise BadEvent("created_at", "is more than 24 hours after the log took the event", "early")
+
+
+def _generation(
+    known: Anything | None, event: Generation, carried: Carried | None, record: Record, here: Here
+) -> Decision:
+    fresh = _fresh(event, carried, record, here)
+    if known is None:
+        return _unknown(fresh, record, here)
+    if not isinstance(known, Known):
+        raise BadEvent("id", "is a key of the log's own", "key")
+    if known.winner.organization != event.organization:
+        return _conflict(known, fresh, record, here)
+    order = version.compare(event, known.winner)
+    after = _merged(known, fresh, fresh if order > 0 else known, here)
+    publish = () if after == fresh else _again(after, record.key, here)
+    if order == 0:
+        return Decision("duplicate" if carried is None else "republished", after, publish=publish)
+    if order < 0:
+        return Decision("superseded", after, publish=publish)
+    fate: Fate = "voided" if event.void else "amended"
+    plus, minus = _entry(after, record, here), _entry(known, record, here)
+    return Decision(fate, after, plus=plus, minus=minus, publish=publish)
+
+
+def _unknown(fresh: Known, record: Record, here: Here) -> Decision:
+    horizon = here.horizon
+    if horizon is not None and _date_ns(fresh) < horizon.horizon_ns:
+        if records.header(record, records.FORCE) is None:
+            publish = (records.forget_message(record.key or b"", horizon, here.partition),)
+            return Decision(
+                "expired",
+                None,
+                publish=publish,
+                reason="expired",
+                detail="its twin may have been forgotten: it is dated before the horizon",
+                retention=horizon,
+                keep_bytes=True,
+            )
+    plus = _entry(fresh, record, here)
+    if fresh.opening:
+        return Decision("opening", fresh, plus=plus)
+    return Decision("voided" if fresh.winner.void else "counted", fresh, plus=plus)
+
+
+def _conflict(known: Known, fresh: Known, record: Record, here: Here) -> Decision:
+    reconciled = version.AUTHORITY_RANK["reconciled"]
+    mine = version.AUTHORITY_RANK[known.winner.authority]
+    theirs = version.AUTHORITY_RANK[fresh.winner.authority]
+    reason, detail = "conflict", f"the id belongs to organisation {known.winner.organization}"
+    if theirs == reconciled and mine < reconciled:
+        plus, minus = _entry(fresh, record, here), _entry(known, record, here)
+        detail = f"read back with its own provider key, taken over from {known.winner.organization}"
+        return Decision(
+            "conflict", fresh, plus=plus, minus=minus, reason=reason, detail=detail, keep_bytes=True
+        )
+    publish = _again(known, record.key, here)
+    return Decision("conflict", known, publish=publish, reason=reason, detail=detail, keep_bytes=True)
+
+
+def _quarantined(known: Anything | None, error: BadEvent, here: Here) -> Decision:
+    publish: tuple[Message, ...] = ()
+    if isinstance(known, Known):
+        publish = _again(known, known.winner.id.encode(), here)
+    detail = str(error)[:ERROR_LENGTH_MAX]
+    return Decision(
+        "quarantined", known, publish=publish, reason=error.reason, detail=detail, keep_bytes=True
+    )
+
+
+def _fresh(
+    event: Generation, carried: Carried | None, record: Record, here: Here, *, opening: bool = False
+) -> Known:
+    """What a reader that knows nothing of the id would know after this record."""
+    if event.metadata:
+        event = msgspec.structs.replace(event, metadata=b"")
+    if carried is not None:
+        return Known(event, carried.terms, carried.dated_ns, carried.latest_ns, carried.opening)
+    dated_ns = record.time_ms * times.MS_NS if event.created_ns is None else None
+    date_ns = dated_ns if event.created_ns is None else event.created_ns
+    assert date_ns is not None
+    terms = here.rules.terms(event.organization, event.user, date_ns, record.time_ms)
+    return Known(event, terms, dated_ns, date_ns, opening)
+
+
+def _merged(known: Known, fresh: Known, winner: Known, here: Here) -> Known:
+    """The winner, with what outlives each version: the first date by the log, the latest of all dates."""
+    dated_ns = known.dated_ns if known.dated_ns is not None else fresh.dated_ns
+    latest_ns = max(known.latest_ns, fresh.latest_ns)
+    terms = winner.terms
+    if winner is fresh and winner.winner.created_ns is None and dated_ns != fresh.dated_ns:
+        # An undated version of an id that the log has dated before: the first date stands.
+        event = winner.winner
+        assert dated_ns is not None
+        terms = here.rules.terms(event.organization, event.user, dated_ns, dated_ns // times.MS_NS)
+    opening = known.opening and winner is known
+    return Known(winner.winner, terms, dated_ns, latest_ns, opening)
+
+
+def _date_ns(known: Known) -> int:
+    created_ns = known.winner.created_ns
+    if created_ns is not None:
+        return created_ns
+    assert known.dated_ns is not None
+    return known.dated_ns
+
+
+def _again(known: Anything, key: bytes | None, here: Here) -> tuple[Message, ...]:
+    """The record that makes the key's newest record its winner again."""
+    if isinstance(known, Known):
+        return (records.winner_message(known, here.partition),)
+    if isinstance(known, Balance):
+        return (records.balance_message(key or b"", known, here.partition),)
+    return (records.horizon_message(known, here.partition),)
+
+
+def _entry(known: Known, record: Record, here: Here) -> Entry:
+    """What a known generation is worth. A void is worth nothing, and remembered."""
+    event, terms = known.winner, known.terms
+    cost_nano = event.cost_nano
+    void = event.void
+    return Entry(
+        organization=event.organization,
+        day=terms.day,
+        today=here.rules.today(event.organization, record.time_ms),
+        model=event.model,
+        user=event.user,
+        user_id=terms.user_id,
+        provider=event.provider,
+        requests=0 if void else 1,
+        prompt_tokens=0 if void else event.prompt_tokens,
+        completion_tokens=0 if void else event.completion_tokens,
+        total_tokens=0 if void else event.total_tokens,
+        cost_nano=None if void else cost_nano,
+        markup_nano=None if void or cost_nano is None else marked_up(cost_nano, terms.rate),
+        created_ns=_date_ns(known),
+        dated=event.created_ns is None,
+        rate=terms.rate,
+        zone=terms.zone,
+        source=event.source,
+        authority=event.authority,
+        revision=event.revision,
+        reasoning_tokens=event.reasoning_tokens,
+        cached_tokens=event.cached_tokens,
+        upstream_cost_nano=event.upstream_cost_nano,
+        is_byok=event.is_byok,
+        latency_ms=event.latency_ms,
+        finish_reason=event.finish_reason,
+        session=event.session,
+    )
+
+
+def _margin(balance: Balance, record: Record, here: Here) -> Entry:
+    """What an opening balance is worth: one row of one table."""
+    return Entry(
+        organization=balance.organization,
+        day=balance.day,
+        today=here.rules.today(balance.organization, record.time_ms),
+        model=balance.model,
+        user=balance.user,
+        provider=balance.provider,
+        requests=balance.requests,
+        prompt_tokens=balance.prompt_tokens,
+        completion_tokens=balance.completion_tokens,
+        total_tokens=balance.total_tokens,
+        cost_nano=balance.cost_nano,
+        markup_nano=balance.markup_nano,
+        margin=balance.margin,
+        unpriced_requests=balance.unpriced_requests,
+    )
+
+
+def fact_of(decision: Decision, record: Record, prev: int) -> Fact:
+    """The decision as the log keeps it."""
+    retention = decision.retention
+    return Fact(
+        fate=decision.fate,
+        id=(record.key or b"").decode(errors="backslashreplace")[:1024],
+        partition=record.partition,
+        offset=record.offset,
+        prev=prev,
+        time_ms=record.time_ms,
+        plus=decision.plus,
+        minus=decision.minus,
+        reason=decision.reason,
+        detail=decision.detail,
+        run=retention.run if retention else "",
+        cutoff_ns=retention.cutoff_ns if retention else None,
+        horizon_ns=retention.horizon_ns if retention and decision.fate == "horizon" else None,
+    )
+
+
+def rejected_message(decision: Decision, record: Record) -> Message:
+    """A record that was not taken, with its bytes as they came, why, and where it stood."""
+    kept = tuple((name, value) for name, value in record.headers if name in ("schema", "kind", "force"))
+    headers = (
+        ("reason", decision.reason.encode()),
+        ("error", decision.detail.encode()),
+        ("partition", b"%d" % record.partition),
+        ("offset", b"%d" % record.offset),
+        *((name, value[:256]) for name, value in kept),
+    )
+    return Message(topics.REJECTED, record.partition, record.key, record.value, headers)

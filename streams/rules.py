@@ -1,0 +1,48 @@
+"""How a generation is rated: markup, timezone, day and user, by the settings as they stood.
+
+Settings count from their effective time, as far as they were logged when the record was: so a decision
+taken again, from the same records, is the same decision.
+"""
+
+from streams import times
+from streams.directory import Directory
+from streams.known import Terms
+from streams.organizations import user_id_at, value_at
+
+
+class Rules:
+    """Look-ups over the directory, with the installation's defaults behind it."""
+
+    def __init__(self, directory: Directory, markup: str, zone: str, unknown: str = "create") -> None:
+        self._directory = directory
+        self._markup = markup
+        self._zone = zone
+        self._unknown = unknown
+
+    def accepts(self, organization: str) -> bool:
+        """Whether events of this organisation are taken at all."""
+        return self._unknown == "create" or self._directory.organization(organization) is not None
+
+    def zone(self, organization: str, time_ns: int, known_ms: int) -> str:
+        """The organisation's timezone at a time."""
+        settings = self._directory.organization(organization)
+        if settings is None:
+            return self._zone
+        return str(value_at(settings, "timezone", time_ns, known_ms) or self._zone)
+
+    def terms(self, organization: str, user: str, date_ns: int, known_ms: int) -> Terms:
+        """How a generation of that date is rated."""
+        settings = self._directory.organization(organization)
+        if settings is None:
+            rate, zone = self._markup, self._zone
+        else:
+            rate = str(value_at(settings, "markup", date_ns, known_ms) or self._markup)
+            zone = str(value_at(settings, "timezone", date_ns, known_ms) or self._zone)
+        day = times.day_of(date_ns, zone)
+        mapping = self._directory.user(organization, user) if user else None
+        return Terms(rate, zone, day, user_id_at(mapping, day, known_ms) if mapping else "")
+
+    def today(self, organization: str, time_ms: int) -> str:
+        """The organisation's local day at a log time."""
+        time_ns = time_ms * times.MS_NS
+        return times.day_of(time_ns, self.zone(organization, time_ns, time_ms))
