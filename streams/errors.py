@@ -11,6 +11,9 @@ GenledgerError
 │   ├── LogMismatch         the log is not the one it should be (partitions, format, identity)
 │   └── Fenced              another writer has taken the partition over
 ├── ViewError
+│   ├── ViewFull            the disk is full: nothing was written, try again
+│   ├── ViewBusy            another process writes the view
+│   ├── SchemaMismatch      the tables are not those of this version: `genledger db upgrade`
 │   ├── PositionMoved       another writer changed the view under us
 │   ├── LogBehindView       the view knows records that the log does not have
 │   └── Hole                a fact is missing between two others
@@ -74,6 +77,18 @@ class Fenced(LogError):
 
 class ViewError(GenledgerError):
     """A view can't be brought forward."""
+
+
+class ViewFull(ViewError):
+    """The disk has no room. Nothing was written, the position stands: try again when there is room."""
+
+
+class ViewBusy(ViewError):
+    """Another process has the view open for writing."""
+
+
+class SchemaMismatch(ViewError):
+    """The tables are not those of this version."""
 
 
 class PositionMoved(ViewError):

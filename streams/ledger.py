@@ -68,7 +68,7 @@ def decide(known: Anything | None, record: Record, here: Here) -> Decision:
             raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")
         return _generation(known, event, records.carried_of(record), record, here)
     except BadEvent as error:
-        return _quarantined(known, error, here)
+        return _quarantined(known, error, record, here)
 
 
 def _horizon(known: Anything | None, record: Record) -> Decision:
@@ -183,10 +183,8 @@ def _conflict(known: Known, fresh: Known, record: Record, here: Here) -> Decisio
     return Decision("conflict", known, publish=publish, reason=reason, detail=detail, keep_bytes=True)
 
 
-def _quarantined(known: Anything | None, error: BadEvent, here: Here) -> Decision:
-    publish: tuple[Message, ...] = ()
-    if isinstance(known, Known):
-        publish = _again(known, known.winner.id.encode(), here)
+def _quarantined(known: Anything | None, error: BadEvent, record: Record, here: Here) -> Decision:
+    publish = () if known is None else _again(known, record.key, here)
     detail = str(error)[:ERROR_LENGTH_MAX]
     return Decision(
         "quarantined", known, publish=publish, reason=error.reason, detail=detail, keep_bytes=True

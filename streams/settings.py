@@ -34,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker: str = ""
     host: str = "127.0.0.1"
     port: int = 8787
+    url: str = ""
+    api_key: str = ""
     table_store: Literal["rocksdb", "memory"] = "rocksdb"
     topic_prefix: str = ""
     default_markup: str = "1.0"
@@ -64,6 +66,8 @@ TABLE = (
     Setting("broker", "GENLEDGER_BROKER", "the log: sqlite:///<data>/log unless given"),
     Setting("host", "GENLEDGER_HOST", "the address to listen on; loopback is open without keys"),
     Setting("port", "GENLEDGER_PORT", "the port to listen on"),
+    Setting("url", "GENLEDGER_URL", "where commands find the service: http://<host>:<port> unless given"),
+    Setting("api_key", "GENLEDGER_KEY", "the API key that commands show the service", secret=True),
     Setting("table_store", "GENLEDGER_TABLE_STORE", "where known ids are kept: rocksdb on disk, or memory"),
     Setting("topic_prefix", "GENLEDGER_TOPIC_PREFIX", "lets installations share a cluster"),
     Setting("default_markup", "GENLEDGER_DEFAULT_MARKUP", "for organisations without a markup of their own"),

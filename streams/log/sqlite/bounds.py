@@ -1,6 +1,6 @@
 """Every bound of the embedded log, with its default and the reason for it.
 
-    log = await open_log(url, topics, bounds=Bounds(waiting_records=1_000))
+log = await open_log(url, topics, bounds=Bounds(waiting_records=1_000))
 """
 
 import msgspec
@@ -37,6 +37,9 @@ class Bounds(msgspec.Struct, frozen=True):
 
     check_records: int = 100_000
     """Newest records whose checksums are verified when opening a file, over all its partitions."""
+
+    check_bytes: int = 64 * MIB
+    """Their bytes."""
 
     poll_ms: int = 50
     """How often a read-only log looks for what another process has written."""

@@ -1,7 +1,7 @@
 """One process writes a log: the lock on its directory.
 
-    with_lock = Lock(Path("data/log"))      # LogBusy when another process has it
-    with_lock.release()
+with_lock = Lock(Path("data/log"))      # LogBusy when another process has it
+with_lock.release()
 """
 
 import fcntl

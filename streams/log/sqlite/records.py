@@ -3,7 +3,7 @@
 The checksum covers the place (topic, partition, offset) and every field, and tells None from b"": a row
 that moved, or lost a bit, is not the row that was written.
 
->>> rows = [row_of(Message("usage", 0, b"k", None), offset=7, time_ms=1, seed=seed_of("usage", 0))]
+>>> rows = [row_of(Message("usage", 0, b"k", None), b"", offset=7, time_ms=1, seed=seed_of("usage", 0))]
 >>> decode(rows, "usage", 0, seed_of("usage", 0), budget_bytes=100)[0].offset
 7
 """
@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from streams.errors import LogDamaged
+from streams.errors import LogDamaged, LogError
 from streams.log.interface import Headers, Message, Record
 
 Row = tuple[int, int, bytes | None, bytes | None, bytes, int]
@@ -66,15 +66,27 @@ def decode_headers(raw: bytes) -> Headers:
     return _cached_headers(raw) if len(raw) <= CACHED_HEADERS_BYTES else _decode(raw)
 
 
-def row_of(message: Message, offset: int, time_ms: int, seed: int) -> Row:
+def size_of(message: Message, headers: bytes) -> int:
+    """Bytes that a message weighs; `LogError` when it is not made of bytes."""
+    key, value = message.key, message.value
+    if not (key is None or type(key) is bytes) or not (value is None or type(value) is bytes):
+        raise LogError(f"{message.topic}: key and value must be bytes or None")
+    return len(headers) + (len(key) if key else 0) + (len(value) if value else 0)
+
+
+def row_of(message: Message, headers: bytes, offset: int, time_ms: int, seed: int) -> Row:
     """The row that keeps a message at an offset."""
     key, value = message.key, message.value
-    headers = encode_headers(message.headers) if message.headers else b""
     return offset, time_ms, key, value, headers, checksum(seed, offset, time_ms, key, value, headers)
 
 
 def decode(
-    rows: Iterable[Row], topic: str, partition: int, seed: int, budget_bytes: int, dense_from: int | None = None
+    rows: Iterable[Row],
+    topic: str,
+    partition: int,
+    seed: int,
+    budget_bytes: int,
+    dense_from: int | None = None,
 ) -> list[Record]:
     """Rows as records, each verified, until the budget is used up.
 
@@ -88,7 +100,7 @@ def decode(
             if offset != expected:
                 raise Damage(expected, f"the record is missing, the next one is {offset}")
             expected += 1
-        _verify(seed, offset, time_ms, key, value, raw, crc)
+        verify(seed, offset, time_ms, key, value, raw, crc)
         headers = decode_headers(raw) if raw else ()
         add(Record(topic, partition, offset, time_ms, key, value, headers))
         budget_bytes -= len(raw) + (len(value) if value else 0) + (len(key) if key else 0)
@@ -97,10 +109,12 @@ def decode(
     return records
 
 
-def _verify(
+def verify(
     seed: int, offset: int, time_ms: int, key: bytes | None, value: bytes | None, headers: bytes, crc: int
 ) -> None:
-    """A damaged file can give a field of another type too: that is no better than a wrong checksum."""
+    """Raise `Damage` unless the row is as written.
+
+    A damaged file can give a field of another type too: that is no better than a wrong checksum."""
     try:
         good = checksum(seed, offset, time_ms, key, value, headers) == crc
     except TypeError:

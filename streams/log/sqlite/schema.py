@@ -87,7 +87,9 @@ def log_error(path: Path, error: sqlite3.Error) -> LogError:
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return LogDamaged(f"{path}: {error}. {RESTORE}")
     if primary == sqlite3.SQLITE_FULL:
-        return LogFull(f"{path}: the disk is full; free some room, then try again", disk=True, retry_after_s=10)
+        return LogFull(
+            f"{path}: the disk is full; free some room, then try again", disk=True, retry_after_s=10
+        )
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return LogError(f"{path}: {error} ({name}). Check the disk, then start again")
 

@@ -1,0 +1,89 @@
+"""What the commands have in common: where the service is, and how settings are found.
+
+    @app.default
+    def books(*, service: Service = Service(), json: Json = False) -> int:
+        with service.client() as client: ...
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from genledger.client import Client
+from streams import settings
+from streams.errors import ServiceUnreachable
+from streams.settings import Settings
+
+SETTINGS_FILE = Path("genledger.toml")
+
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
+DryRun = Annotated[
+    bool,
+    Parameter(name="--dry-run", negative="", show_default=False, help="Say what would be done; do nothing."),
+]
+
+
+def load(**overrides: object) -> Settings:
+    """The settings of this command: its options, the environment, genledger.toml, defaults."""
+    return settings.load(os.environ, SETTINGS_FILE, **overrides)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """Options of every command that asks the running service."""
+
+    url: Annotated[
+        str | None,
+        Parameter(help="Where the service runs; http://<host>:<port> of the settings unless given."),
+    ] = None
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client to the service; when nobody answers, the error says what to do."""
+        found = load(url=self.url)
+        client = Client(found.url or url_of(found), found.api_key)
+        try:
+            yield client
+        except ServiceUnreachable as error:
+            raise ServiceUnreachable(f"{error}. {_advice(found)}") from None
+        finally:
+            client.close()
+
+
+def url_of(found: Settings) -> str:
+    """Where a service with these settings answers, as seen from its own machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(found.host, found.host)  # noqa: S104
+    return f"http://[{host}]:{found.port}" if ":" in host else f"http://{host}:{found.port}"
+
+
+def _advice(found: Settings) -> str:
+    if found.url:
+        return "Is the service running there?"
+    holder = holder_of(found)
+    if holder:
+        return f"Process {holder} has the log in {found.data} open: give its address with --url"
+    return "Start the service with `genledger serve`, or give its address with --url"
+
+
+def holder_of(found: Settings) -> str:
+    """The process that has the embedded log open; '' when none has."""
+    from streams.errors import LogBusy
+    from streams.log.sqlite.lock import Lock
+
+    directory = Path(found.broker.removeprefix("sqlite:///"))
+    if not found.broker.startswith("sqlite:///") or not (directory / "lock").exists():
+        return ""
+    try:
+        Lock(directory).release()
+    except (LogBusy, OSError):
+        try:
+            return (directory / "lock").read_text().strip() or "unknown"
+        except OSError:
+            return "unknown"
+    return ""

@@ -1,0 +1,1 @@
+"""One file a revision, each with its way up and its way down."""

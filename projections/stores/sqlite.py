@@ -1,0 +1,245 @@
+"""The views' database: one writing connection a process, shared by all its views.
+
+    database = Database.open(Path("data/genledger.db"))
+    await database.check_log(view, log)
+    position = (await database.positions(view))[partition]
+    position = await database.apply(view, "usage", partition, records, position)
+
+`apply` writes a batch's rows and its position in one transaction, after comparing the stored position with
+the one the batch was folded from. Statements run on the event loop in bounded pieces (a thread would only
+fight them for the interpreter's lock); the commit, which waits for the disk, runs in a thread of its own.
+Nothing here retries: an error leaves rows and position as they were.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from projections import schema
+from projections.stores import organizations, processed, summaries
+from projections.stores.lock import FileLock
+from projections.view import START, ChangesT, ItemT, Position, View, fresh, position_name
+from streams import fact as facts
+from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
+from streams.log.interface import Log, Record
+
+BUSY_TIMEOUT_MS = 10_000
+# Random ids touch pages all over the table: keep them in memory, and write them back seldom.
+CACHE_KIB = 262_144
+CHECKPOINT_PAGES = 20_000
+DECODE_RECORDS_MAX = 1000
+
+WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] = {
+    "summaries": summaries.write,
+    "processed": processed.write,
+    "organizations": organizations.write,
+}
+
+_READ_POSITION = """SELECT usage_offset, source_offset, digest, version FROM positions
+    WHERE projection = ? AND "partition" = ?"""
+_READ_POSITIONS = """SELECT "partition", usage_offset, source_offset, digest, version FROM positions
+    WHERE projection = ?"""
+_WRITE_POSITION = """INSERT INTO positions
+    (projection, "partition", usage_offset, source_offset, digest, version) VALUES (?,?,?,?,?,?)
+    ON CONFLICT DO UPDATE SET usage_offset = excluded.usage_offset,
+    source_offset = excluded.source_offset, digest = excluded.digest, version = excluded.version"""
+
+
+class Database:
+    """The one writing connection to a views' database."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock) -> None:
+        self.path = path
+        self._connection = connection
+        self._file_lock = lock
+        self._lock = asyncio.Lock()
+        self._committer = ThreadPoolExecutor(1, "views-commit")
+
+    @classmethod
+    def open(cls, path: Path) -> "Database":
+        """Take the file's lock and open it; `SchemaMismatch` unless its tables are this version's."""
+        lock = FileLock(path)
+        try:
+            schema.require_head(path)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                _configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, connection, lock)
+
+    async def positions(self, view: View[ItemT, ChangesT], topic: str = "usage") -> dict[int, Position]:
+        """Where a view stands in each partition that it has come to."""
+        name = position_name(view, topic)
+        async with self._lock:
+            rows = self._connection.execute(_READ_POSITIONS, (name,)).fetchall()
+        for row in rows:
+            _check_version(view, row[4])
+        return {row[0]: Position(*row[1:4]) for row in rows}
+
+    async def apply(
+        self,
+        view: View[ItemT, ChangesT],
+        topic: str,
+        partition: int,
+        records: Sequence[Record],
+        after: Position = START,
+    ) -> Position:
+        """Fold a batch and write it, with the position it leads to; that position.
+
+        `PositionMoved` when the view no longer stands at `after`, `Hole` when a fact is missing,
+        `ViewFull` when the disk is full. Then nothing was written.
+        """
+        records = [record for record in records if record.offset > after.usage_offset]
+        if not records:
+            return after
+        items: list[ItemT] = []
+        for i in range(0, len(records), DECODE_RECORDS_MAX):
+            items += [view.decode(record) for record in records[i : i + DECODE_RECORDS_MAX]]
+            await asyncio.sleep(0)
+        new = list(fresh(items, after))
+        last = records[-1]
+        position = Position(
+            last.offset,
+            new[-1].offset if new else after.source_offset,
+            facts.digest(last.value or b""),
+        )
+        changes = view.fold(new)
+        name = position_name(view, topic)
+        async with self._lock:
+            with _named_errors(self.path):
+                await self._write(view, name, partition, changes, after, position)
+        return position
+
+    async def _write(
+        self,
+        view: View[ItemT, ChangesT],
+        name: str,
+        partition: int,
+        changes: ChangesT,
+        after: Position,
+        position: Position,
+    ) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            row = connection.execute(_READ_POSITION, (name, partition)).fetchone()
+            if row is not None:
+                _check_version(view, row[3])
+            stored = START if row is None else Position(*row[:3])
+            if stored != after:
+                raise PositionMoved(
+                    f"{name} partition {partition} stands at {stored.usage_offset}, not at"
+                    f" {after.usage_offset}: another writer moved it. Restart this one"
+                )
+            for _ in WRITERS[view.name](connection, partition, changes):
+                await asyncio.sleep(0)
+            connection.execute(
+                _WRITE_POSITION,
+                (name, partition, position.usage_offset, position.source_offset, position.digest)
+                + (view.version,),
+            )
+            await self._commit()
+        except BaseException:
+            # SQLite has rolled back by itself after some errors.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    async def _commit(self) -> None:
+        """Commit in the thread. A caller that is cancelled still learns the outcome before it goes."""
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._committer, self._connection.execute, "COMMIT")
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait([commit])
+            commit.exception()
+            raise
+
+    async def check_log(self, view: View[ItemT, ChangesT], log: Log) -> None:
+        """At start: the log holds what the view has taken, or `LogBehindView`."""
+        for topic in view.topics:
+            for partition, position in (await self.positions(view, topic)).items():
+                if partition >= log.partitions(topic):
+                    raise LogBehindView(f"{self.path}: {_lost(view, topic, partition, position)}")
+                await _check_partition(self.path, view, log, topic, partition, position)
+
+    def wal_bytes(self) -> int:
+        """The size of the write-ahead log: it grows while some reader holds an old snapshot."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def close(self) -> None:
+        """Finish what is being written, then close the file and let go of its lock."""
+        async with self._lock:
+            self._committer.shutdown()
+            self._connection.close()
+            self._file_lock.release()
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"cache_size = -{CACHE_KIB}",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+async def _check_partition(
+    path: Path, view: View[ItemT, ChangesT], log: Log, topic: str, partition: int, position: Position
+) -> None:
+    offset = position.usage_offset
+    records: Sequence[Record] = ()
+    if log.end_offset(topic, partition) > offset:
+        records = await log.read(topic, partition, offset, 1)
+    found = records[0] if records and records[0].offset == offset else None
+    # Compaction may have removed a settings record, for a newer one of its key.
+    gone = found is None and (topic == "usage" or log.end_offset(topic, partition) <= offset)
+    if gone or (found is not None and facts.digest(found.value or b"") != position.digest):
+        raise LogBehindView(f"{path}: {_lost(view, topic, partition, position)}")
+
+
+def _lost(view: View[ItemT, ChangesT], topic: str, partition: int, position: Position) -> str:
+    return (
+        f"{view.name} has taken record {position.usage_offset} of {topic}/{partition}, which this log does"
+        " not have: it was cut back, recreated or restored. Put back the log that belongs to these views,"
+        " or, if this log is the right one, move the database away: the views are rebuilt from the log"
+    )
+
+
+def _check_version(view: View[ItemT, ChangesT], version: int) -> None:
+    if version != view.version:
+        raise SchemaMismatch(
+            f"the rows of {view.name} were made by its version {version}, this is {view.version}:"
+            " run `genledger replay`"
+        )
+
+
+class _named_errors:
+    """SQLite's errors as ours: a full disk is told apart, for it passes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise ViewFull(f"{self._path}: the disk is full; nothing was written") from error
+            raise ViewError(f"{self._path}: {error}; nothing was written") from error

@@ -1,0 +1,51 @@
+"""Points at which a test may kill this process, as a power cut would. In production they do nothing.
+
+    KILL_AT_FOR_TESTS=transaction-committed:3 genledger serve      # dies the third time it gets there
+
+A name that is not in the table is refused at start, so that a test can't wait for a point that isn't there.
+
+| name                   | where it stands                                                                  |
+| ---------------------- | -------------------------------------------------------------------------------- |
+| republished            | winners are published again; facts, changelog and offset are not yet written     |
+| transaction-open       | facts and changelog are inserted; their transaction is not committed             |
+| transaction-committed  | facts, changelog and offset are durable; the local store has not been written     |
+| store-written          | the local store is written; the batch is not yet acknowledged                     |
+| summaries-transaction  | inside the summaries' transaction: rows are written, the commit is not           |
+| recovery               | the ledger's table is being read back from its changelog                         |
+"""
+
+import os
+import signal
+
+ENVIRONMENT = "KILL_AT_FOR_TESTS"
+NAMES = (
+    "republished",
+    "transaction-open",
+    "transaction-committed",
+    "store-written",
+    "summaries-transaction",
+    "recovery",
+)
+
+
+class _Countdown:
+    """How often the named point may still be passed."""
+
+    def __init__(self, text: str) -> None:
+        self.name, _, count = text.partition(":")
+        self.left = int(count or 1)
+        if self.name not in NAMES:
+            raise ValueError(f"{ENVIRONMENT}: {self.name!r} is no fault point; there are {', '.join(NAMES)}")
+
+
+_countdown = _Countdown(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None
+
+
+def reached(name: str) -> None:
+    """Die here, at once and without any clean-up, if a test has asked for it."""
+    if _countdown is None or name != _countdown.name:
+        return
+    _countdown.left -= 1
+    if _countdown.left <= 0:
+        os.write(2, f"killed at {name}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,320 @@
+"""The embedded log: the interface of `streams/log/interface.py` on local SQLite files.
+
+    log = await open_log("sqlite:///data/log", topic_table(), clock=now_ms)
+    writer = await log.writer("ledger", "generations", 0)
+    await writer.commit([Message("usage", 0, b"gen-1", b"{...}")], offset=1)
+    log.failed.add_done_callback(lambda failed: stop_the_process(failed.result()))
+
+A directory holds one file for each store, with its marks, and a lock: one process writes a log, others may
+open it `read_only` meanwhile.
+
+| module        | is                                                                     |
+| ------------- | ---------------------------------------------------------------------- |
+| opening       | the directory: which files there must be, making them, their identity  |
+| check, marks  | what is verified before the first write                                |
+| store         | one open file; reading                                                 |
+| transaction   | one transaction of a file                                              |
+| committer     | group commit: who waits, who shares an fsync, what an error means      |
+| compaction    | what may leave a partition                                             |
+| records       | a record as a row, with its checksum                                   |
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from streams.clock import Clock, monotonic_s, now_ms
+from streams.errors import LogError, UnknownTopic
+from streams.log.interface import Message, Record, TopicSpec
+from streams.log.sqlite import compaction
+from streams.log.sqlite.bounds import Bounds
+from streams.log.sqlite.committer import Committer
+from streams.log.sqlite.lock import Lock
+from streams.log.sqlite.opening import WRITERS_STORE, Opened, directory_of, open_to_read, open_to_write
+from streams.log.sqlite.records import encode_headers, size_of
+from streams.log.sqlite.store import Store
+from streams.log.sqlite.transaction import Partition, Transaction, WriterKey
+
+Sweep = Callable[[Transaction], int]
+
+
+async def open_log(
+    url: str,
+    topics: Sequence[TopicSpec],
+    *,
+    clock: Clock = now_ms,
+    bounds: Bounds | None = None,
+    read_only: bool = False,
+) -> "SqliteLog":
+    """Check the files, make what is missing, and open them.
+
+    Raises `LogBusy` when another process writes the log, `LogDamaged` when acknowledged bytes are missing or
+    wrong, `LogMismatch` when it is another log than asked for.
+    """
+    directory = directory_of(url)
+    bounds = bounds or Bounds()
+    if read_only:
+        opened = await asyncio.to_thread(open_to_read, directory, topics, bounds)
+        return SqliteLog(opened, topics, clock, bounds, None)
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = Lock(directory)
+    try:
+        opened = await asyncio.to_thread(open_to_write, directory, topics, bounds)
+    except BaseException:
+        lock.release()
+        raise
+    return SqliteLog(opened, topics, clock, bounds, lock)
+
+
+class SqliteWriter:
+    """The one writer of a source partition."""
+
+    def __init__(self, log: "SqliteLog", key: WriterKey, epoch: int) -> None:
+        self._log = log
+        self._key = key
+        self._epoch = epoch
+        self._closed = False
+
+    async def commit(self, messages: Sequence[Message], offset: int) -> Mapping[tuple[str, int], int]:
+        """All messages and the offset, in one transaction, or nothing of it (`Fenced`)."""
+        if self._closed:
+            raise LogError(f"the writer of {self._key} is closed")
+        return await self._log.commit(self._key, self._epoch, messages, offset)
+
+    async def close(self) -> None:
+        self._closed = True
+
+
+class SqliteLog:
+    """A log in a directory. `failed` gets the reason when the log must not be used any more: then the
+    process should end, for only a restart can tell what is on disk."""
+
+    def __init__(
+        self, opened: Opened, topics: Sequence[TopicSpec], clock: Clock, bounds: Bounds, lock: Lock | None
+    ) -> None:
+        self._identity = opened.identity
+        self._stores = opened.stores
+        self._specs = {spec.name: spec for spec in topics}
+        self._clock = clock
+        self._bounds = bounds
+        self._lock = lock
+        self._moved = asyncio.Event()
+        self._stopped: LogError | None = None
+        self._closed = False
+        self._scans = ThreadPoolExecutor(1, thread_name_prefix="log-scan")
+        self.failed: asyncio.Future[LogError] = asyncio.get_running_loop().create_future()
+        stores = {} if lock is None else opened.stores
+        self._committers = {
+            name: Committer(store, bounds, clock, self._wake, self._fail) for name, store in stores.items()
+        }
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def partitions(self, topic: str) -> int:
+        return self._spec(topic).partitions
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[int]:
+        """Write messages durably, together; their offsets."""
+        if not messages:
+            return []
+        headers, size_bytes = self._weigh(messages)
+        committer = self._committer(self._store_of(messages))
+        slices = self._bounds.slice_records
+
+        async def work(tx: Transaction) -> list[int]:
+            return await _write(tx, messages, headers, slices)
+
+        return await committer.run(work, len(messages), size_bytes)
+
+    async def commit(
+        self, key: WriterKey, epoch: int, messages: Sequence[Message], offset: int
+    ) -> Mapping[tuple[str, int], int]:
+        """A writer's messages and its source offset; the last offset of each partition written."""
+        headers, size_bytes = self._weigh(messages)
+        if messages and self._store_of(messages) != WRITERS_STORE:
+            raise LogError(f"a writer's messages belong to topics of the store {WRITERS_STORE!r}")
+        slices = self._bounds.slice_records
+
+        async def work(tx: Transaction) -> list[int]:
+            tx.advance(key, epoch, offset)
+            return await _write(tx, messages, headers, slices)
+
+        offsets = await self._committer(WRITERS_STORE).run(work, len(messages), size_bytes)
+        places = ((message.topic, message.partition) for message in messages)
+        return dict(zip(places, offsets, strict=True))
+
+    async def writer(self, group: str, topic: str, partition: int) -> SqliteWriter:
+        self._partition(topic, partition)
+        key = group, topic, partition
+
+        async def work(tx: Transaction) -> int:
+            return tx.take_over(key)
+
+        return SqliteWriter(self, key, await self._committer(WRITERS_STORE).run(work))
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        self._partition(topic, partition)
+        store = self._stores[WRITERS_STORE]
+        store.refresh()
+        progress = store.progress.get((group, topic, partition))
+        return None if progress is None else progress.offset
+
+    async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Record]:
+        store, found = self._partition(topic, partition)
+        return store.read(found, offset, limit)
+
+    async def latest(self, topic: str, partition: int, key: bytes) -> Record | None:
+        store, found = self._partition(topic, partition)
+        return await asyncio.get_running_loop().run_in_executor(self._scans, store.latest, found, key)
+
+    def start_offset(self, topic: str, partition: int) -> int:
+        return self._partition(topic, partition)[1].first
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        return self._partition(topic, partition)[1].next
+
+    async def wait(self, positions: Mapping[tuple[str, int], int], timeout_s: float) -> bool:
+        """Woken by commits of this process; a read-only log looks again every `poll_ms`."""
+        deadline_s = monotonic_s() + timeout_s
+        while True:
+            moved = self._moved
+            if any(self.end_offset(*place) > position for place, position in positions.items()):
+                return True
+            left_s = deadline_s - monotonic_s()
+            if left_s <= 0:
+                return False
+            nap_s = left_s if self._committers else min(left_s, self._bounds.poll_ms / 1000)
+            try:
+                async with asyncio.timeout(nap_s):
+                    await moved.wait()
+            except TimeoutError:
+                continue
+
+    async def compact(self, topic: str) -> int:
+        """Superseded records of a compacted topic, or those older than its retention; how many went."""
+        spec = self._spec(topic)
+        removed = 0
+        for number in range(spec.partitions):
+            store, partition = self._partition(topic, number)
+            committer = self._committer(spec.store)
+            for sweep in await self._sweeps(spec, store, partition):
+                removed += await _sweep(committer, sweep)
+        return removed
+
+    async def close(self) -> None:
+        """Finish what waits, close the files, let go of the lock. Closing twice does nothing more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stopped = self._stopped or LogError("the log is closed")
+        self._wake()
+        try:
+            await asyncio.to_thread(self._scans.shutdown)
+            for committer in self._committers.values():
+                await committer.close()
+            if not self._committers:
+                for store in self._stores.values():
+                    store.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    async def _sweeps(self, spec: TopicSpec, store: Store, partition: Partition) -> Sequence[Sweep]:
+        """What there is to do for a partition. Its records are verified up to where they are judged."""
+        sweeps: list[Sweep] = []
+        if spec.compacted:
+            horizon = partition.next
+            await self._verify(store, partition, horizon)
+            sweeps.append(lambda tx: compaction.compact(tx, partition, horizon))
+        if spec.retention_ms is not None:
+            before_ms = self._clock() - spec.retention_ms
+            sweeps.append(lambda tx: compaction.expire(tx, partition, before_ms))
+        return sweeps
+
+    async def _verify(self, store: Store, partition: Partition, end: int) -> None:
+        offset = partition.first
+        while offset < end:
+            self._check_open()
+            offset = store.read(partition, offset, self._bounds.slice_records)[-1].offset + 1
+            await asyncio.sleep(0)
+
+    def _spec(self, topic: str) -> TopicSpec:
+        self._check_open()
+        try:
+            return self._specs[topic]
+        except KeyError:
+            raise UnknownTopic(f"there is no topic {topic!r}; there are {', '.join(self._specs)}") from None
+
+    def _partition(self, topic: str, number: int) -> tuple[Store, Partition]:
+        spec = self._spec(topic)
+        store = self._stores[spec.store]
+        store.refresh()
+        try:
+            return store, store.partitions[topic, number]
+        except KeyError:
+            raise LogError(f"{topic} has partitions 0..{spec.partitions - 1}, not {number}") from None
+
+    def _weigh(self, messages: Sequence[Message]) -> tuple[list[bytes], int]:
+        """The encoded headers of all messages, and the bytes of everything: refused here, if at all."""
+        try:
+            headers = [encode_headers(message.headers) for message in messages]
+        except (TypeError, ValueError) as error:
+            raise LogError(f"headers must be pairs of text and bytes: {error}") from error
+        return headers, sum(map(size_of, messages, headers))
+
+    def _store_of(self, messages: Sequence[Message]) -> str:
+        """The one store of all the messages' topics."""
+        places = {(message.topic, message.partition) for message in messages}
+        for place in places:
+            self._partition(*place)
+        stores = {self._specs[topic].store for topic, _ in places}
+        if len(stores) > 1:
+            raise LogError(f"messages of one call belong to one store, not to {', '.join(sorted(stores))}")
+        return stores.pop()
+
+    def _committer(self, store: str) -> Committer:
+        self._check_open()
+        try:
+            return self._committers[store]
+        except KeyError:
+            raise LogError("the log is open for reading only: send the command to the service") from None
+
+    def _check_open(self) -> None:
+        if self._stopped is not None:
+            raise LogError(str(self._stopped)) from self._stopped
+
+    def _wake(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _fail(self, reason: LogError) -> None:
+        """A file can't be trusted any more: nothing of the log may be used, not the other files either."""
+        self._stopped = self._stopped or reason
+        for committer in self._committers.values():
+            committer.refuse_all(reason)
+        if not self.failed.done():
+            self.failed.set_result(reason)
+        self._wake()
+
+
+async def _write(
+    tx: Transaction, messages: Sequence[Message], headers: Sequence[bytes], slice_records: int
+) -> list[int]:
+    """Insert in slices, so that the event loop has its turn between them."""
+    offsets = tx.write(messages[:slice_records], headers[:slice_records])
+    for start in range(slice_records, len(messages), slice_records):
+        await asyncio.sleep(0)
+        end = start + slice_records
+        offsets += tx.write(messages[start:end], headers[start:end])
+    return offsets
+
+
+async def _sweep(committer: Committer, sweep: Sweep) -> int:
+    """One long statement, in a transaction of its own or others', off the event loop."""
+
+    async def work(tx: Transaction) -> int:
+        return await committer.in_thread(lambda: sweep(tx))
+
+    return await committer.run(work)

@@ -1,0 +1,172 @@
+"""One transaction of one file: records, writers' progress and compaction, all or nothing.
+
+The changes reach memory (and readers) by `publish`, after the commit is durable; a transaction that is
+rolled back leaves nothing behind.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+from zlib import crc32
+
+import msgspec
+
+from streams.errors import Fenced
+from streams.log.interface import Message
+from streams.log.sqlite.records import Damage, Row, row_of
+
+Place = tuple[str, int]
+WriterKey = tuple[str, str, int]
+
+
+class Partition(msgspec.Struct, eq=False):
+    """A partition as it is committed. `first` to `next`, dense until it was compacted."""
+
+    id: int
+    topic: str
+    number: int
+    table: str
+    seed: int
+    first: int = 0
+    next: int = 0
+    compacted_below: int = 0
+
+    @property
+    def is_dense(self) -> bool:
+        return self.compacted_below == 0
+
+    @property
+    def select(self) -> str:
+        return f'SELECT "offset", time_ms, key, value, headers, crc FROM {self.table}'
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """A writer's epoch, and the source offset it committed last."""
+
+    epoch: int
+    offset: int | None
+
+
+class Changed(msgspec.Struct):
+    """What a transaction changes of a partition."""
+
+    next: int
+    first: int
+    compacted_below: int
+
+
+class Owner(Protocol):
+    """The store as its transaction sees it."""
+
+    partitions: "dict[Place, Partition]"
+    progress: dict[WriterKey, Progress]
+
+    def published(self, written_bytes: int) -> None: ...
+
+
+class Transaction:
+    """What has been done since `begin`, not yet visible to anyone."""
+
+    def __init__(self, connection: sqlite3.Connection, owner: Owner, time_ms: int) -> None:
+        self.connection = connection
+        self._owner = owner
+        self.time_ms = time_ms
+        self._written_bytes = 0
+        self._changed: dict[Place, Changed] = {}
+        self._progress: dict[WriterKey, Progress] = {}
+
+    def change(self, place: Place) -> Changed:
+        """The partition's state as this transaction will leave it."""
+        changed = self._changed.get(place)
+        if changed is None:
+            now = self._owner.partitions[place]
+            changed = self._changed[place] = Changed(now.next, now.first, now.compacted_below)
+        return changed
+
+    def write(self, messages: Sequence[Message], headers: Sequence[bytes]) -> list[int]:
+        """Insert records, with their encoded headers, at the ends of their partitions; their offsets."""
+        rows: dict[Place, list[Row]] = defaultdict(list)
+        offsets = []
+        for message, raw in zip(messages, headers, strict=True):
+            place = message.topic, message.partition
+            changed = self.change(place)
+            offset = changed.next
+            changed.next = offset + 1
+            seed = self._owner.partitions[place].seed
+            rows[place].append(row_of(message, raw, offset, self.time_ms, seed))
+            offsets.append(offset)
+        for place, batch in rows.items():
+            table = self._owner.partitions[place].table
+            self.connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", batch)
+        return offsets
+
+    def take_over(self, key: WriterKey) -> int:
+        """A new epoch for a writer: every commit of an older one will be refused."""
+        now = self._progress_of(key)
+        self._store_progress(key, Progress(now.epoch + 1, now.offset))
+        return now.epoch + 1
+
+    def advance(self, key: WriterKey, epoch: int, offset: int) -> None:
+        """Move a writer's source offset; `Fenced`, with nothing done, when its epoch is not the newest."""
+        now = self._progress_of(key)
+        if now.epoch != epoch:
+            group, topic, number = key
+            raise Fenced(
+                f"{topic}/{number} of group {group} has been taken over: this writer's epoch is {epoch}, "
+                f"the newest {now.epoch}"
+            )
+        self._store_progress(key, Progress(epoch, offset))
+
+    def seal(self, written_bytes: int) -> None:
+        """The last statements before the commit: the counters."""
+        self._written_bytes = written_bytes
+        for (topic, number), changed in self._changed.items():
+            self.connection.execute(
+                "UPDATE partitions SET next_offset = ?, first_offset = ?, compacted_below = ? "
+                'WHERE topic = ? AND "partition" = ?',
+                (changed.next, changed.first, changed.compacted_below, topic, number),
+            )
+        self.connection.execute("UPDATE commits SET count = count + 1")
+
+    def publish(self) -> None:
+        """The commit is durable: let everyone see it."""
+        for place, changed in self._changed.items():
+            partition = self._owner.partitions[place]
+            partition.next = changed.next
+            partition.first = changed.first
+            partition.compacted_below = changed.compacted_below
+        self._owner.progress.update(self._progress)
+        self._owner.published(self._written_bytes)
+
+    def _progress_of(self, key: WriterKey) -> Progress:
+        rows = self.connection.execute(_PROGRESS + _OF_ONE, key).fetchall()
+        return _progress(rows[0])[1] if rows else Progress(0, None)
+
+    def _store_progress(self, key: WriterKey, progress: Progress) -> None:
+        row = (*key, progress.epoch, progress.offset, _crc(key, progress))
+        self.connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._progress[key] = progress
+
+
+_PROGRESS = 'SELECT "group", topic, "partition", epoch, source_offset, crc FROM writers'
+_OF_ONE = ' WHERE "group" = ? AND topic = ? AND "partition" = ?'
+
+_ProgressRow = tuple[str, str, int, int, int | None, int]
+
+
+def load_progress(connection: sqlite3.Connection) -> dict[WriterKey, Progress]:
+    """The progress of every writer there ever was."""
+    return dict(_progress(row) for row in connection.execute(_PROGRESS))
+
+
+def _progress(row: _ProgressRow) -> tuple[WriterKey, Progress]:
+    group, topic, number, epoch, offset, crc = row
+    key, progress = (group, topic, number), Progress(epoch, offset)
+    if _crc(key, progress) != crc:
+        raise Damage(offset or 0, f"the progress of writer {key} does not have its checksum")
+    return key, progress
+
+
+def _crc(key: WriterKey, progress: Progress) -> int:
+    return crc32(msgspec.msgpack.encode((key, progress.epoch, progress.offset)))

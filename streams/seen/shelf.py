@@ -1,0 +1,117 @@
+"""One partition of the table: keys and values, and how far into the changelog they reach.
+
+    shelf = open_shelf(Path("data/tables/seen/0"), identity)
+    shelf.write({b"gen-1": b"..."}, next_offset=1)
+    shelf.get_many([b"gen-1", b"gen-2"])
+
+Values and offset are written together, so what a kill leaves is a state that the changelog once had. The
+log's identity is kept too: a shelf of another log is no copy of this one.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+# Keys are ids, which hold no control characters.
+_OFFSET = b"\x00offset"
+_IDENTITY = b"\x00identity"
+
+BLOCK_CACHE_BYTES = 32 * 1024 * 1024
+WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+BLOOM_BITS = 10
+LOG_FILES_KEPT = 2
+
+
+class Shelf(Protocol):
+    """What every kind of shelf does."""
+
+    next_offset: int
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values of keys, None where there is none."""
+
+    def write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+        """Put values (None deletes), and the changelog offset they bring the shelf to."""
+
+    def close(self) -> None: ...
+
+
+class RocksShelf:
+    """On local disk."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(path), _options())
+        if self._db.get(_IDENTITY) != identity.encode():
+            self._db.close()
+            shutil.rmtree(path)
+            self._db = Rdict(str(path), _options())
+            self._db.put(_IDENTITY, identity.encode())
+        self.next_offset = int(self._db.get(_OFFSET) or 0)
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        values: Sequence[bytes | None] = self._db[list(keys)]
+        return values
+
+    def write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(_OFFSET, b"%d" % next_offset)
+        self._db.write(batch)
+        self.next_offset = next_offset
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class MemoryShelf:
+    """In memory only: recovered from the whole changelog at each start."""
+
+    def __init__(self) -> None:
+        # Bytes are not tracked by Python's cyclic collector, so a big table does not slow it down.
+        self._values: dict[bytes, bytes] = {}
+        self.next_offset = 0
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        return [self._values.get(key) for key in keys]
+
+    def write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+        for key, value in changes.items():
+            if value is None:
+                self._values.pop(key, None)
+            else:
+                self._values[key] = value
+        self.next_offset = next_offset
+
+    def close(self) -> None:
+        self._values.clear()
+
+
+def open_shelf(path: Path | None, identity: str, end_offset: int) -> Shelf:
+    """The shelf at a path, or in memory. One ahead of its changelog is deleted: the log is the truth."""
+    if path is None:
+        return MemoryShelf()
+    shelf = RocksShelf(path, identity)
+    if shelf.next_offset <= end_offset:
+        return shelf
+    shelf.close()
+    shutil.rmtree(path)
+    return RocksShelf(path, identity)
+
+
+def _options() -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    blocks.set_bloom_filter(BLOOM_BITS, False)
+    options = Options(raw_mode=True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_keep_log_file_num(LOG_FILES_KEPT)
+    return options

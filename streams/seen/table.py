@@ -1,0 +1,64 @@
+"""The Faust table "seen": read in batches, written in batches, recovered in batches.
+
+    values = table.get_many(partition, [b"gen-1"])
+    table.write(partition, {b"gen-1": b"..."}, next_offset)    # after the changelog is committed
+
+Setting a key as a Faust table is otherwise set is refused: inside a batch agent it would never commit.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import faust
+
+from streams import faultpoints, topics
+from streams.log.interface import Log
+from streams.seen.store import Store
+
+RECOVERY_LIMIT = 10_000
+
+
+class SeenTable(faust.Table):  # type: ignore[type-arg]
+    """What is known of each key, by partition."""
+
+    #: Called before a partition's changelog is read: fencing its former owner must come first.
+    take_over: Callable[[int], Awaitable[int]]
+
+    @property
+    def _log(self) -> Log:
+        log: Log = self.app.backend  # type: ignore[attr-defined]
+        return log
+
+    @property
+    def _seen(self) -> Store:
+        store = self.data
+        assert isinstance(store, Store)
+        return store
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The values of keys of one partition."""
+        return self._seen.shelf(partition).get_many(keys)
+
+    def write(self, partition: int, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+        """What the changelog has committed, up to and with the offset before `next_offset`."""
+        self._seen.shelf(partition).write(changes, next_offset)
+
+    async def recover(self, partition: int) -> None:
+        """Take a partition over, then bring it up to the end of its changelog."""
+        await self.take_over(partition)
+        log = self._log
+        end = log.end_offset(topics.SEEN_CHANGELOG, partition)
+        shelf = self._seen.open(partition, log.identity, end)
+        while shelf.next_offset < end:
+            records = await log.read(topics.SEEN_CHANGELOG, partition, shelf.next_offset, RECOVERY_LIMIT)
+            if not records:  # the rest was compacted away
+                break
+            changes = {record.key: record.value for record in records if record.key is not None}
+            shelf.write(changes, records[-1].offset + 1)
+            faultpoints.reached("recovery")
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError("use SeenTable.write: a key set by itself would never be committed")
+
+    def __delitem__(self, key: Any) -> NoReturn:
+        raise TypeError("use SeenTable.write: a key deleted by itself would never be committed")

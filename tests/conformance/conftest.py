@@ -1,0 +1,63 @@
+"""Every backend of the log, as the suite sees it: a place that can be opened, closed and opened again.
+
+A new backend is one more class here and one more entry in `BACKENDS`.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from streams.log.interface import Log, TopicSpec
+from streams.log.sqlite import open_log
+
+TOPICS = (
+    TopicSpec("source", 2, compacted=True, store="intake"),
+    TopicSpec("aged", 1, retention_ms=1_000, store="intake"),
+    TopicSpec("facts", 2, store="ledger"),
+    TopicSpec("changes", 2, compacted=True, store="ledger"),
+)
+
+
+class Backend(Protocol):
+    """A place for one log. `now_ms` is its clock, where the backend lets us set it."""
+
+    now_ms: int
+
+    async def open(self) -> Log: ...
+
+    async def close_all(self) -> None: ...
+
+
+class SqliteBackend:
+    """Files in a directory of the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._url = f"sqlite:///{directory}/log"
+        self._opened: list[Log] = []
+        self.now_ms = 1_700_000_000_000
+
+    async def open(self) -> Log:
+        log = await open_log(self._url, TOPICS, clock=lambda: self.now_ms)
+        self._opened.append(log)
+        return log
+
+    async def close_all(self) -> None:
+        for log in self._opened:
+            await log.close()
+
+
+BACKENDS = {"sqlite": SqliteBackend}
+
+
+@pytest.fixture(params=BACKENDS)
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    place = BACKENDS[request.param](tmp_path)
+    yield place
+    await place.close_all()
+
+
+@pytest.fixture
+async def log(backend: Backend) -> Log:
+    return await backend.open()

@@ -1,0 +1,349 @@
+"""What `streams/log/interface.py` promises, asked of every backend."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streams.errors import Fenced, LogError, UnknownTopic
+from streams.log.interface import Headers, Log, Message, Record
+
+if TYPE_CHECKING:
+    from tests.conformance.conftest import Backend
+
+
+def message(topic: str, key: bytes | None, value: bytes | None, partition: int = 0) -> Message:
+    return Message(topic, partition, key, value)
+
+
+async def everything(log: Log, topic: str, partition: int = 0) -> Sequence[Record]:
+    found: list[Record] = []
+    offset = 0
+    while offset < log.end_offset(topic, partition):
+        batch = await log.read(topic, partition, offset, 1_000)
+        found += batch
+        offset = batch[-1].offset + 1
+    return found
+
+
+async def values(log: Log, topic: str, partition: int = 0) -> list[bytes | None]:
+    return [record.value for record in await everything(log, topic, partition)]
+
+
+async def test_what_is_appended_is_read_back(log: Log) -> None:
+    """A message comes back as it was, with its offset and the log's time."""
+    headers: Headers = (("schema", b"1"), ("empty", b""), ("schema", b"\x00\xff"))
+    sent = Message("facts", 1, b"k", b"v", headers)
+    assert list(await log.append([sent])) == [0]
+    (record,) = await log.read("facts", 1, 0, 10)
+    assert record.time_ms > 1_600_000_000_000
+    assert record == Record("facts", 1, 0, record.time_ms, b"k", b"v", headers)
+
+
+@pytest.mark.parametrize("key", [None, b"", b"k"])
+@pytest.mark.parametrize("value", [None, b"", b"v"])
+async def test_none_is_not_empty(log: Log, key: bytes | None, value: bytes | None) -> None:
+    """A missing key or value comes back missing, an empty one empty."""
+    await log.append([message("facts", key, value)])
+    (record,) = await log.read("facts", 0, 0, 10)
+    assert (record.key, record.value) == (key, value)
+
+
+async def test_offsets_follow_one_another_in_each_partition(log: Log) -> None:
+    """One call over two partitions gives each its own next offsets, in the order of the messages."""
+    batch = [message("facts", b"%d" % i, b"", partition=i % 2) for i in range(6)]
+    assert list(await log.append(batch)) == [0, 0, 1, 1, 2, 2]
+    assert list(await log.append(batch[:1])) == [3]
+    assert (log.end_offset("facts", 0), log.end_offset("facts", 1)) == (4, 3)
+
+
+async def test_an_empty_append_is_nothing(log: Log) -> None:
+    """No messages, no offsets, no change."""
+    assert list(await log.append([])) == []
+    assert log.end_offset("facts", 0) == 0
+
+
+async def test_concurrent_appends_get_distinct_consecutive_offsets(log: Log) -> None:
+    """Many callers at once: every offset is given once, and each call's messages stay together in order."""
+    calls = [[message("facts", b"%d-%d" % (call, i), b"") for i in range(7)] for call in range(50)]
+    given = await asyncio.gather(*(log.append(batch) for batch in calls))
+    assert sorted(offset for offsets in given for offset in offsets) == list(range(350))
+    records = await everything(log, "facts")
+    for batch, offsets in zip(calls, given, strict=True):
+        assert list(offsets) == list(range(offsets[0], offsets[0] + 7))
+        assert [records[offset].key for offset in offsets] == [sent.key for sent in batch]
+
+
+async def test_records_outlive_the_log_that_wrote_them(backend: "Backend") -> None:
+    """Closed and opened again, the log has the same records, offsets, progress and identity."""
+    log = await backend.open()
+    await log.append([message("facts", b"k", b"v")])
+    writer = await log.writer("g", "source", 0)
+    await writer.commit([message("facts", b"k2", b"v2")], 5)
+    identity = log.identity
+    await log.close()
+    again = await backend.open()
+    assert await values(again, "facts") == [b"v", b"v2"]
+    assert again.committed("g", "source", 0) == 5
+    assert again.identity == identity
+    assert list(await again.append([message("facts", b"k", b"v3")])) == [2]
+
+
+async def test_a_read_is_limited(log: Log) -> None:
+    """No more records than asked for, from the offset asked for; none beyond the end."""
+    await log.append([message("facts", b"k", b"%d" % i) for i in range(10)])
+    assert [record.offset for record in await log.read("facts", 0, 4, 3)] == [4, 5, 6]
+    assert list(await log.read("facts", 0, 10, 3)) == []
+    assert list(await log.read("facts", 0, 99, 3)) == []
+
+
+async def test_a_read_is_limited_by_bytes(log: Log) -> None:
+    """Big values come a few at a time, and one larger than the batch comes alone."""
+    sizes = [3 << 20, 3 << 20, 3 << 20, 3 << 20]
+    for size in sizes:
+        await log.append([message("facts", b"k", bytes(size))])
+    assert 1 <= len(await log.read("facts", 0, 0, 100)) < len(sizes)
+    assert [len(value or b"") for value in await values(log, "facts")] == sizes
+
+
+async def test_an_unknown_topic_or_partition_is_named(log: Log) -> None:
+    """Asking for what is not there is an error of its own, and writes nothing."""
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        await log.append([message("nowhere", b"k", b"v")])
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.partitions("nowhere")
+    with pytest.raises(LogError):
+        await log.append([message("facts", b"k", b"v"), message("facts", b"k", b"v", partition=2)])
+    assert log.end_offset("facts", 0) == 0
+    assert log.partitions("facts") == 2
+
+
+async def test_what_is_not_bytes_is_refused_alone(log: Log) -> None:
+    """A message that can't be written is its caller's error; the log goes on."""
+    with pytest.raises(LogError):
+        await log.append([message("facts", b"k", "text")])  # type: ignore[arg-type]
+    with pytest.raises(LogError):
+        await log.append([Message("facts", 0, b"k", b"v", (("\ud800", b""),))])
+    assert list(await log.append([message("facts", b"k", b"v")])) == [0]
+
+
+async def test_a_writer_moves_messages_and_offset_together(log: Log) -> None:
+    """After a commit both are there; the last offset of each partition is the answer."""
+    writer = await log.writer("g", "source", 1)
+    assert log.committed("g", "source", 1) is None
+    batch = [message("facts", b"a", b"", 0), message("facts", b"b", b"", 0), message("changes", b"c", b"", 1)]
+    assert await writer.commit(batch, 17) == {("facts", 0): 1, ("changes", 1): 0}
+    assert log.committed("g", "source", 1) == 17
+    assert log.committed("other", "source", 1) is None
+    assert await writer.commit([], 18) == {}
+    assert log.committed("g", "source", 1) == 18
+
+
+async def test_a_writer_that_was_taken_over_is_refused(log: Log) -> None:
+    """The former writer's commit raises, and neither its messages nor its offset are there."""
+    former = await log.writer("g", "source", 0)
+    await former.commit([message("facts", b"k", b"1")], 1)
+    other = await log.writer("g", "source", 1)
+    newest = await log.writer("g", "source", 0)
+    with pytest.raises(Fenced):
+        await former.commit([message("facts", b"k", b"late")], 2)
+    assert log.committed("g", "source", 0) == 1
+    await newest.commit([message("facts", b"k", b"2")], 2)
+    await other.commit([message("facts", b"k", b"3")], 9)
+    assert await values(log, "facts") == [b"1", b"2", b"3"]
+
+
+async def test_a_fenced_commit_takes_no_other_with_it(log: Log) -> None:
+    """Among commits that are written together, only the former writer's is refused."""
+    former = await log.writer("g", "source", 0)
+    newest = await log.writer("g", "source", 0)
+    outcomes = await asyncio.gather(
+        log.append([message("facts", b"k", b"a")]),
+        former.commit([message("facts", b"k", b"late")], 1),
+        newest.commit([message("facts", b"k", b"b")], 1),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == [Fenced]
+    assert sorted(value or b"" for value in await values(log, "facts")) == [b"a", b"b"]
+
+
+async def test_a_takeover_survives_a_restart(backend: "Backend") -> None:
+    """A writer opened after a restart is newer than any before it."""
+    log = await backend.open()
+    await (await log.writer("g", "source", 0)).commit([], 3)
+    await log.close()
+    again = await backend.open()
+    first = await again.writer("g", "source", 0)
+    second = await again.writer("g", "source", 0)
+    with pytest.raises(Fenced):
+        await first.commit([], 4)
+    await second.commit([], 4)
+    assert again.committed("g", "source", 0) == 4
+
+
+async def test_a_closed_writer_commits_nothing(log: Log) -> None:
+    """After close, a commit is an error."""
+    writer = await log.writer("g", "source", 0)
+    await writer.close()
+    with pytest.raises(LogError):
+        await writer.commit([], 1)
+    assert log.committed("g", "source", 0) is None
+
+
+async def test_readers_see_only_what_is_committed(log: Log) -> None:
+    """While commits run, a reader sees whole commits, in order, and never beyond the end offset."""
+    writer = await log.writer("g", "source", 0)
+    done = asyncio.Event()
+
+    async def write() -> None:
+        for number in range(60):
+            await writer.commit([message("facts", b"%d" % number, b"%d" % i) for i in range(5)], number)
+        done.set()
+
+    task = asyncio.create_task(write())
+    while not done.is_set():
+        end = log.end_offset("facts", 0)
+        seen = await log.read("facts", 0, 0, 1_000)
+        assert len(seen) == end
+        assert len(seen) % 5 == 0
+        assert [record.offset for record in seen] == list(range(len(seen)))
+        await asyncio.sleep(0)
+    await task
+    assert log.end_offset("facts", 0) == 300
+
+
+async def test_wait_wakes_for_what_is_appended(log: Log) -> None:
+    """A sleeper is woken by a record at its position, in any of its partitions."""
+    waiting = asyncio.create_task(log.wait({("facts", 0): 0, ("facts", 1): 0}, timeout_s=10))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await log.append([message("facts", b"k", b"v", partition=1)])
+    assert await asyncio.wait_for(waiting, 5) is True
+
+
+async def test_wait_returns_at_once_or_in_time(log: Log) -> None:
+    """With a record there it does not sleep; with none it gives up when told to."""
+    await log.append([message("facts", b"k", b"v")])
+    assert await log.wait({("facts", 0): 0}, timeout_s=0) is True
+    assert await log.wait({("facts", 0): 1}, timeout_s=0.02) is False
+    await log.append([message("facts", b"k", b"v", partition=1)])
+    assert await log.wait({("facts", 0): 1}, timeout_s=0.02) is False
+
+
+async def test_latest_is_the_newest_of_a_key(log: Log) -> None:
+    """The last record written under a key, a null included; None for a key never seen."""
+    await log.append([message("facts", b"a", b"1"), message("facts", b"b", b"2"), message("facts", b"a", b"3")])
+    newest = await log.latest("facts", 0, b"a")
+    assert newest is not None and (newest.offset, newest.value) == (2, b"3")
+    assert await log.latest("facts", 0, b"c") is None
+    assert await log.latest("facts", 1, b"a") is None
+
+
+async def test_compaction_keeps_the_newest_of_each_key(log: Log) -> None:
+    """Older records of a key go; offsets stay as they were; records without a key stay."""
+    batch = [(b"a", b"1"), (None, b"2"), (b"b", b"3"), (b"a", b"4"), (None, b"5"), (b"c", b"6"), (b"b", b"7")]
+    await log.append([message("source", key, value) for key, value in batch])
+    assert await log.compact("source") == 2
+    records = await everything(log, "source")
+    assert [(record.offset, record.value) for record in records] == [
+        (1, b"2"), (3, b"4"), (4, b"5"), (5, b"6"), (6, b"7"),
+    ]  # fmt: skip
+    assert log.end_offset("source", 0) == 7
+    assert log.start_offset("source", 0) == 1
+
+
+async def test_a_read_from_a_removed_offset_gives_the_next(log: Log) -> None:
+    """A position in a range that compaction removed goes on with the next record there is."""
+    await log.append([message("source", b"a", b"%d" % i) for i in range(5)])
+    await log.append([message("source", b"b", b"5")])
+    await log.compact("source")
+    assert [record.offset for record in await log.read("source", 0, 1, 10)] == [4, 5]
+
+
+async def test_a_null_stands_until_a_later_compaction(log: Log) -> None:
+    """The first compaction that sees a null keeps it, the next one removes it."""
+    await log.append([message("source", b"a", b"1"), message("source", b"a", None), message("source", b"b", b"2")])
+    assert await log.compact("source") == 1
+    assert await values(log, "source") == [None, b"2"]
+    assert await log.compact("source") == 1
+    assert await values(log, "source") == [b"2"]
+
+
+async def test_the_last_record_stays_whatever_it_is(backend: "Backend") -> None:
+    """A null at the end outlives every compaction, and the next offset is never given twice."""
+    log = await backend.open()
+    await log.append([message("source", b"a", b"1"), message("source", b"a", None)])
+    for _ in range(3):
+        await log.compact("source")
+    assert await values(log, "source") == [None]
+    await log.close()
+    again = await backend.open()
+    assert list(await again.append([message("source", b"a", b"2")])) == [2]
+
+
+async def test_compaction_leaves_other_topics_alone(log: Log) -> None:
+    """A topic that is not compacted keeps everything."""
+    await log.append([message("facts", b"a", b"1"), message("facts", b"a", b"2")])
+    assert await log.compact("facts") == 0
+    assert await values(log, "facts") == [b"1", b"2"]
+
+
+async def test_appends_go_on_during_a_compaction(log: Log) -> None:
+    """What is written meanwhile is kept, and is the newest of its key."""
+    await log.append([message("source", b"%d" % (i % 10), b"%d" % i) for i in range(3_000)])
+    compaction = asyncio.create_task(log.compact("source"))
+    for i in range(10):
+        await log.append([message("source", b"%d" % i, b"new")])
+    await compaction
+    await log.compact("source")
+    assert await values(log, "source") == [b"new"] * 10
+
+
+async def test_old_records_expire(backend: "Backend") -> None:
+    """A topic with a retention loses what is older, but never its last record."""
+    log = await backend.open()
+    await log.append([message("aged", b"a", b"1"), message("aged", b"a", b"2")])
+    backend.now_ms += 600
+    await log.append([message("aged", b"a", b"3")])
+    backend.now_ms += 600
+    assert await log.compact("aged") == 2
+    assert await values(log, "aged") == [b"3"]
+    backend.now_ms += 10_000
+    assert await log.compact("aged") == 0
+    assert (log.start_offset("aged", 0), log.end_offset("aged", 0)) == (2, 3)
+
+
+async def test_a_clock_that_goes_back_changes_no_order(backend: "Backend") -> None:
+    """Offsets rise and records are read in their order, whatever the time says."""
+    log = await backend.open()
+    await log.append([message("facts", b"k", b"1")])
+    backend.now_ms -= 3_600_000
+    await log.append([message("facts", b"k", b"2")])
+    records = await everything(log, "facts")
+    assert [record.value for record in records] == [b"1", b"2"]
+    assert [record.offset for record in records] == [0, 1]
+
+
+async def test_a_closed_log_does_nothing_more(log: Log) -> None:
+    """After close every call is an error; closing again is none."""
+    writer = await log.writer("g", "source", 0)
+    await log.append([message("facts", b"k", b"v")])
+    await log.close()
+    await log.close()
+    with pytest.raises(LogError):
+        await log.append([message("facts", b"k", b"v")])
+    with pytest.raises(LogError):
+        await log.read("facts", 0, 0, 1)
+    with pytest.raises(LogError):
+        await writer.commit([], 1)
+
+
+async def test_what_waits_at_close_is_written(backend: "Backend") -> None:
+    """An append under way when the log is closed is acknowledged, and there afterwards."""
+    log = await backend.open()
+    pending = [asyncio.create_task(log.append([message("facts", b"k", b"%d" % i)])) for i in range(20)]
+    await asyncio.sleep(0)
+    await log.close()
+    assert sorted(offset for (offset,) in await asyncio.gather(*pending)) == list(range(20))
+    assert len(await everything(await backend.open(), "facts")) == 20

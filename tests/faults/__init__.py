@@ -1,0 +1,1 @@
+"""Faults that tests bring about: real ones, and each leaves a trace that it happened."""
