@@ -34,6 +34,7 @@ from genledger.commands import (
     status,
     users,
 )
+from genledger.options import WrongUse
 from genledger.output import say
 from streams.errors import GenledgerError, SettingError
 
@@ -84,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         )
     except CycloptsError:
         return WRONG_USE
-    except SettingError as error:
+    except (WrongUse, SettingError) as error:
         say(f"genledger: {error}")
         return WRONG_USE
     except GenledgerError as error:

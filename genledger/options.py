@@ -16,10 +16,15 @@ from cyclopts import Parameter
 
 from genledger.client import Client
 from streams import settings
-from streams.errors import ServiceUnreachable
+from streams.errors import GenledgerError, ServiceUnreachable
 from streams.settings import Settings
 
 SETTINGS_FILE = Path("genledger.toml")
+
+
+class WrongUse(GenledgerError):
+    """What was typed can't be meant: exit code 2."""
+
 
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON.")]
 DryRun = Annotated[

@@ -86,7 +86,7 @@ TABLES: dict[str, Table] = {
         "20250725_000",
         ("client_org_id", "usage_date", "model_name"),
         ("id", "client_org_id", "model_name", "usage_date", "provider", *_TOTALS),
-        ("idx_model_daily_rank", "idx_model_daily_client_date", "idx_model_daily_date"),
+        ("idx_model_daily_rank", "idx_model_daily_date"),
     ),
     "processed_generations": Table(
         "20250725_001",

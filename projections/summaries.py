@@ -16,6 +16,10 @@ from streams import topics
 from streams.fact import Entry, Fact, effects, unpriced
 from streams.log.interface import Record
 
+# Requests, prompt, completion and total tokens, cost, marked-up cost, unpriced requests.
+Difference = tuple[int, int, int, int, int, int, int]
+NOTHING: Difference = (0, 0, 0, 0, 0, 0, 0)
+
 
 class Totals:
     """Differences to one row, and the least and greatest log time of the facts that made them."""
@@ -38,7 +42,7 @@ class Totals:
         self.raw_nano = self.markup_nano = 0
         self.first_s = self.last_s = time_s
 
-    def add(self, difference: tuple[int, int, int, int, int, int, int], time_s: int) -> None:
+    def add(self, difference: Difference, time_s: int) -> None:
         """Add what one entry changes."""
         requests, prompt_tokens, completion_tokens, total_tokens, raw_nano, markup_nano, unpriced = difference
         self.requests += requests
@@ -52,6 +56,18 @@ class Totals:
             self.last_s = time_s
         elif time_s < self.first_s:
             self.first_s = time_s
+
+    def difference(self) -> Difference:
+        """What it all adds up to."""
+        return (
+            self.requests,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.total_tokens,
+            self.raw_nano,
+            self.markup_nano,
+            self.unpriced,
+        )
 
 
 class UserTotals(Totals):
@@ -70,17 +86,34 @@ class UserTotals(Totals):
             self.user_id_ms, self.user_id = time_ms, user_id
 
 
+class ModelTotals(Totals):
+    """Also requests and cost by provider, which name the provider of a model's day."""
+
+    __slots__ = ("providers",)
+
+    def __init__(self, time_s: int) -> None:
+        super().__init__(time_s)
+        self.providers: dict[str, list[int]] = {}
+
+    def serve(self, provider: str, requests: int, raw_nano: int) -> None:
+        """Add what one entry changes of its provider's part."""
+        part = self.providers.get(provider)
+        if part is None:
+            self.providers[provider] = [requests, raw_nano]
+        else:
+            part[0] += requests
+            part[1] += raw_nano
+
+
 class Changes:
     """What a batch changes: differences to rows, by the rows' keys."""
 
-    __slots__ = ("books", "days", "live", "models", "organizations", "providers", "users")
+    __slots__ = ("books", "days", "live", "models", "organizations", "users")
 
     def __init__(self) -> None:
         self.days: dict[tuple[str, str], Totals] = {}
         self.users: dict[tuple[str, str, str], UserTotals] = {}
-        self.models: dict[tuple[str, str, str], Totals] = {}
-        # What names the provider of a model's day: requests and cost.
-        self.providers: dict[tuple[str, str, str, str], list[int]] = {}
+        self.models: dict[tuple[str, str, str], ModelTotals] = {}
         # The greatest log time of an organisation's facts, its local day then, and its timezone.
         self.live: dict[str, tuple[int, str, str]] = {}
         self.organizations: dict[str, int] = {}  # when each was seen, in seconds
@@ -91,53 +124,74 @@ def fold(facts: Sequence[Fact]) -> Changes:
     """Facts in, differences out."""
     changes = Changes()
     books, seen = changes.books, changes.organizations
+    balances: list[tuple[int, Entry, int]] = []
     for fact in facts:
         books[fact.fate] = books.get(fact.fate, 0) + 1
-        live: dict[str, tuple[int, str, str]] | None = None
+        marks: dict[str, tuple[int, str, str]] = {}
         for sign, entry in effects(fact):
-            _add(changes, sign, entry, fact.time_ms)
+            if entry.margin:
+                balances.append((sign, entry, fact.time_ms))
+            else:
+                difference = _difference(sign, entry)
+                _add_user(changes, entry, difference, sign, fact.time_ms)
+                _add_model(changes, entry, difference, fact.time_ms // 1000)
             if entry.margin in ("", "day"):
                 # Of one fact's two entries the newer says which day it is.
-                live = live or {}
-                live[entry.organization] = (fact.time_ms, entry.today, entry.zone)
-        if live is not None:
-            for organization, mark in live.items():
-                changes.live[organization] = max(mark, changes.live.get(organization, mark))
+                marks[entry.organization] = (fact.time_ms, entry.today, entry.zone)
+        for organization, mark in marks.items():
+            changes.live[organization] = max(mark, changes.live.get(organization, mark))
         if fact.plus is not None:
             organization, time_s = fact.plus.organization, fact.time_ms // 1000
             seen[organization] = min(time_s, seen.get(organization, time_s))
+    # Without balances a day is the sum of its users, which are fewer than the facts.
+    for (organization, day, _), user in changes.users.items():
+        _add_day(changes, organization, day, user.difference(), user.first_s, user.last_s)
+    for sign, entry, time_ms in balances:
+        _add_balance(changes, sign, entry, time_ms)
     return changes
 
 
-def _add(changes: Changes, sign: int, entry: Entry, time_ms: int) -> None:
-    difference = _difference(sign, entry)
-    organization, day, margin = entry.organization, entry.day, entry.margin
-    time_s = time_ms // 1000
-    if margin in ("", "day"):
-        totals = changes.days.get((organization, day))
-        if totals is None:
-            totals = changes.days[organization, day] = Totals(time_s)
-        totals.add(difference, time_s)
-    if margin in ("", "user"):
-        user = changes.users.get((organization, day, entry.user))
-        if user is None:
-            user = changes.users[organization, day, entry.user] = UserTotals(time_s)
-        user.add(difference, time_s)
-        # What is taken away says nothing new of the user, but a row must have some name.
-        user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
-    if margin in ("", "model"):
-        model = changes.models.get((organization, day, entry.model))
-        if model is None:
-            model = changes.models[organization, day, entry.model] = Totals(time_s)
-        model.add(difference, time_s)
-        provider = changes.providers.get((organization, day, entry.model, entry.provider))
-        if provider is None:
-            provider = changes.providers[organization, day, entry.model, entry.provider] = [0, 0]
-        provider[0] += difference[0]
-        provider[1] += difference[4]
+def _add_user(changes: Changes, entry: Entry, difference: Difference, sign: int, time_ms: int) -> None:
+    key = (entry.organization, entry.day, entry.user)
+    user = changes.users.get(key)
+    if user is None:
+        user = changes.users[key] = UserTotals(time_ms // 1000)
+    user.add(difference, time_ms // 1000)
+    # What is taken away says nothing new of the user, but a row must have some name.
+    user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
 
 
-def _difference(sign: int, entry: Entry) -> tuple[int, int, int, int, int, int, int]:
+def _add_model(changes: Changes, entry: Entry, difference: Difference, time_s: int) -> None:
+    key = (entry.organization, entry.day, entry.model)
+    model = changes.models.get(key)
+    if model is None:
+        model = changes.models[key] = ModelTotals(time_s)
+    model.add(difference, time_s)
+    model.serve(entry.provider, difference[0], difference[4])
+
+
+def _add_day(
+    changes: Changes, organization: str, day: str, difference: Difference, first_s: int, last_s: int
+) -> None:
+    totals = changes.days.get((organization, day))
+    if totals is None:
+        totals = changes.days[organization, day] = Totals(first_s)
+    totals.add(difference, first_s)
+    totals.add(NOTHING, last_s)
+
+
+def _add_balance(changes: Changes, sign: int, entry: Entry, time_ms: int) -> None:
+    """An opening balance touches its one table and no other."""
+    difference, time_s = _difference(sign, entry), time_ms // 1000
+    if entry.margin == "day":
+        _add_day(changes, entry.organization, entry.day, difference, time_s, time_s)
+    elif entry.margin == "user":
+        _add_user(changes, entry, difference, sign, time_ms)
+    else:
+        _add_model(changes, entry, difference, time_s)
+
+
+def _difference(sign: int, entry: Entry) -> Difference:
     return (
         sign * entry.requests,
         sign * entry.prompt_tokens,

@@ -196,7 +196,8 @@ def _check(event: Generation) -> None:
         raise BadEvent("id", "must not begin with horizon- or balance-, which the log uses itself")
     text = event.id + event.organization + event.user + event.model + event.provider
     text += event.source + event.finish_reason + event.session
-    if len(text) > 32 or not text.isascii():
+    # The smallest bounds are 64 bytes and 128: short plain texts need no closer look.
+    if len(text) > 128 or not text.isascii() or len(event.source) + len(event.finish_reason) > 64:
         _check_lengths(event)
     if _CONTROL.search(text):
         name = next(n for n in TEXT_BYTES_MAX if _CONTROL.search(getattr(event, n)))
@@ -212,6 +213,8 @@ def _check_lengths(event: Generation) -> None:
 
 
 def _money(name: str, raw: msgspec.Raw) -> int | None:
+    if raw is ABSENT:
+        return None
     text = bytes(raw)
     if text in (b"", b"null"):
         return None
@@ -233,6 +236,8 @@ def _time(text: str | None) -> int | None:
 
 
 def _metadata(raw: msgspec.Raw) -> bytes:
+    if raw is ABSENT:
+        return b""
     text = bytes(raw)
     if text in (b"", b"null"):
         return b""

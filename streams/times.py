@@ -10,6 +10,7 @@ A leap second (:60) is the last nanosecond of its minute: the same day. Digits b
 """
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -27,12 +28,19 @@ _TIME = re.compile(
     r"(2[01][0-9]{2})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]{1,18}))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
+_PLAIN = re.compile(r"2[01][0-9-]{8}T[0-9:]{8}Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE = re.compile(r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}")
 _WANTED = "must be a time such as 2026-11-20T10:00:00Z: with a zone, from the years 2000 to 2199"
 
 
 def nanoseconds_of(text: str) -> int:
     """RFC 3339 text as nanoseconds since 1970; `ValueError` says what is wrong with it."""
+    if len(text) == 20 and _PLAIN.fullmatch(text):
+        # Nearly every event: twice as fast as taking the text apart.
+        with suppress(ValueError):
+            since = datetime.fromisoformat(text) - _EPOCH
+            return (since.days * 86_400 + since.seconds) * SECOND_NS
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(_WANTED)

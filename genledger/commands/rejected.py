@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from genledger.client import Client, Refused
-from genledger.options import DryRun, Json, Service
+from genledger.options import DryRun, Json, Service, WrongUse
 from genledger.output import print_json, print_rows, say
-from streams.errors import GenledgerError
 
 app = App(
     name="rejected",
@@ -110,8 +109,7 @@ def redrive(
         PARTITION/OFFSET, as `genledger rejected list` shows them.
     """
     if bool(places) == all:
-        say("genledger: name what to redrive, such as 2/17, or say --all")
-        return 2
+        raise WrongUse("name what to redrive, such as 2/17, or say --all")
     failed = 0
     with service.client() as client:
         # The list is taken first: what is redriven and refused again comes back at its end.
@@ -151,7 +149,7 @@ def _every(client: Client, limit: int | None = None) -> Iterator[dict[str, Any]]
 def _path(place: str) -> str:
     partition, slash, offset = place.partition("/")
     if not (slash and partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
-        raise GenledgerError(f"{place} is not a place: PARTITION/OFFSET, such as 2/17")
+        raise WrongUse(f"{place} is not a place: PARTITION/OFFSET, such as 2/17")
     return f"{ROUTE}/{partition}/{offset}"
 
 

@@ -108,18 +108,17 @@ TABLES = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-# One organisation's days, then one day of all. A day's models stand in the order that names the primary one.
+# One organisation's days, then one day of all; none is UNIQUE, for an id is a hash of the same key. A day's
+# models stand in the order that names the primary one.
 INDEXES = (
     "CREATE INDEX idx_mapping_client ON user_client_mapping (client_org_id, openrouter_user_id)",
-    "CREATE UNIQUE INDEX idx_daily_client_date ON client_daily_usage (client_org_id, usage_date)",
+    "CREATE INDEX idx_daily_client_date ON client_daily_usage (client_org_id, usage_date)",
     "CREATE INDEX idx_daily_date ON client_daily_usage (usage_date, client_org_id)",
-    """CREATE UNIQUE INDEX idx_user_daily_client_date
-        ON client_user_daily_usage (client_org_id, usage_date, openrouter_user_id)""",
+    """CREATE INDEX idx_user_daily_client_date ON client_user_daily_usage
+        (client_org_id, usage_date, openrouter_user_id)""",
     "CREATE INDEX idx_user_daily_date ON client_user_daily_usage (usage_date, client_org_id, openrouter_user_id)",
     """CREATE INDEX idx_model_daily_rank ON client_model_daily_usage
         (client_org_id, usage_date, total_requests DESC, raw_cost_nano DESC, model_name)""",
-    """CREATE UNIQUE INDEX idx_model_daily_client_date
-        ON client_model_daily_usage (client_org_id, usage_date, model_name)""",
     "CREATE INDEX idx_model_daily_date ON client_model_daily_usage (usage_date, client_org_id, model_name)",
 )
 

@@ -79,6 +79,15 @@ class BatchConsumer:
             generation_id=self.app.consumer_generation_id,
         )
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: the full queue itself holds the reader back.
+
+        Faust would stop asking for the partition, and ask again only when its wait for the others ends.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing: see `on_buffer_full`."""
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """A batch's offsets are not gaps: Faust would keep an interval for each."""
 

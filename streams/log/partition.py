@@ -32,6 +32,8 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+# Embedded, the door and the ledger ask for the same keys soon after each other: 3 us become 0.1.
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The one partition a key belongs to."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -1,7 +1,7 @@
 /* Makes writes and syncs of a process fail, on request: see shim.py.
  *
  * Preloaded (LD_PRELOAD). SHIM_CONTROL names a file that is read at every call; each of its lines is
- *     <write|sync> <errno> <part of the path>
+ *     <write|sync> <errno> <part of the path, or with $ its end>
  * A call on a matching path fails with that errno, and a line in the file that SHIM_LOG names says so.
  */
 #define _GNU_SOURCE
@@ -28,6 +28,14 @@ static void say(const char *kind, int error, const char *path) {
     close(fd);
 }
 
+/* Whether the path has the part; a part that ends with $ must be the path's end. */
+static int matches(const char *path, char *part) {
+    size_t length = strlen(part), whole = strlen(path);
+    if (length == 0 || part[length - 1] != '$') return strstr(path, part) != NULL;
+    part[--length] = 0;
+    return whole >= length && strcmp(path + whole - length, part) == 0;
+}
+
 /* The errno with which a call of this kind on this file shall fail, or 0. */
 static int fault(const char *kind, int fd) {
     const char *control = getenv("SHIM_CONTROL");
@@ -48,7 +56,7 @@ static int fault(const char *kind, int fd) {
         char wanted[16], part[1024];
         int error;
         if (sscanf(line, "%15s %d %1023s", wanted, &error, part) != 3) continue;
-        if (strcmp(wanted, kind) == 0 && strstr(path, part)) {
+        if (strcmp(wanted, kind) == 0 && matches(path, part)) {
             say(kind, error, path);
             return error;
         }

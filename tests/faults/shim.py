@@ -48,7 +48,7 @@ class Shim:
         }
 
     def fail(self, call: Literal["write", "sync"], error: int, path_part: str) -> None:
-        """Let such calls on files whose path has that part fail, until `heal`."""
+        """Let such calls on files whose path has that part (with a `$`: that end) fail, until `heal`."""
         self._replace(f"{call} {error} {path_part}\n")
 
     def heal(self) -> None:

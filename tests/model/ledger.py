@@ -79,6 +79,7 @@ class Model:
     ids: dict[str, Id] = field(default_factory=dict)
     books: dict[int, Counter[str]] = field(default_factory=dict)
     touched: dict[tuple[str, ...], Touched] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def take(self, record: Record) -> None:
         """Read one more record of its partition."""
@@ -111,6 +112,8 @@ class Model:
         return "superseded"
 
     def _turn(self, before: Id | None, after: Id, time_ms: int) -> None:
+        organization = after.winner.organization
+        self.seen[organization] = min(time_ms, self.seen.get(organization, time_ms))
         for side in (before, after):
             worth = None if side is None else self.worth(side)
             if worth is not None:

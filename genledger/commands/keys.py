@@ -1,0 +1,87 @@
+"""`genledger keys`: API keys. A key is shown once; only its hash is kept."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from genledger.client import segment
+from genledger.options import DryRun, Json, Service
+from genledger.output import print_json, print_rows, say
+from streams.organizations import Rights
+
+app = App(
+    name="keys",
+    help="API keys: make, list, revoke.",
+    help_prologue="""Examples:
+  genledger keys create --org acme
+  genledger keys create --rights admin
+  genledger keys revoke 3f9a
+""",
+)
+
+ROUTE = "/api/v1/keys"
+COLUMNS = ["id", "organization", "rights", "created_at", "revoked_at"]
+
+
+@app.command(
+    help_prologue="""Examples:
+  genledger keys create --org acme
+  genledger keys create --org acme --rights reader
+  genledger keys create --rights admin
+"""
+)
+def create(
+    *,
+    org: Annotated[str, Parameter(help="The organisation whose events it publishes; none for all.")] = "",
+    rights: Annotated[Rights, Parameter(help="What it may do: publish, read, or administer too.")] = "producer",
+    service: Service = Service(),
+    json: Json = False,
+) -> int:
+    """Make an API key and print it. It is shown this once: keep it."""
+    with service.client() as client:
+        found = client.post(ROUTE, {"organization": org, "rights": rights})
+    if json:
+        print_json(found)
+    else:
+        say(f"Key {found['id']} with the rights of a {rights}. It is not shown again:")
+        print(found["key"])
+    return 0
+
+
+@app.command(
+    name="list",
+    help_prologue="""Examples:
+  genledger keys list
+  genledger keys list --json
+""",
+)
+def list_(*, service: Service = Service(), json: Json = False) -> int:
+    """List all keys, revoked ones too; the keys themselves are not kept."""
+    with service.client() as client:
+        found = client.get(ROUTE)["keys"]
+    print_rows(found, COLUMNS, "json" if json else "table")
+    return 0
+
+
+@app.command(
+    help_prologue="""Examples:
+  genledger keys revoke 3f9a
+  genledger keys revoke 3f9a --dry-run
+"""
+)
+def revoke(id: str, *, dry_run: DryRun = False, service: Service = Service()) -> int:
+    """End a key: the next request with it is refused.
+
+    Parameters
+    ----------
+    id
+        The key's id, as `genledger keys list` shows it.
+    """
+    with service.client() as client:
+        if not dry_run:
+            client.post(f"{ROUTE}/{segment(id)}/revoke", {})
+            say(f"Key {id} is revoked.")
+            return 0
+        known = [key["id"] for key in client.get(ROUTE)["keys"] if not key.get("revoked_at")]
+    say(f"Key {id} would be revoked." if id in known else f"There is no key {id} to revoke.")
+    return 0 if id in known else 1

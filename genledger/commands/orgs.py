@@ -1,0 +1,173 @@
+"""`genledger orgs`: organisations and their settings, each value from its effective date on."""
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from genledger.client import segment
+from genledger.options import Json, Service, WrongUse
+from genledger.output import print_json, print_rows, visible
+
+app = App(
+    name="orgs",
+    help="Organisations: make, change, list, show.",
+    help_prologue="""Examples:
+  genledger orgs create acme --name "Acme Ltd" --markup 1.3 --timezone Europe/Warsaw
+  genledger orgs set acme --markup 1.25 --effective 2026-12-01
+  genledger orgs show acme
+""",
+)
+
+ROUTE = "/api/v1/organizations"
+COLUMNS = ["id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"]
+
+Name = Annotated[str | None, Parameter(help="How people call it.")]
+Markup = Annotated[str | None, Parameter(help="What its costs are multiplied by, an exact decimal: 1.3")]
+Timezone = Annotated[str | None, Parameter(help="Where its days begin: Europe/Warsaw")]
+MonthlyLimit = Annotated[str | None, Parameter(help="Dollars a month, as a decimal; '' lifts it.")]
+BillingEmail = Annotated[str | None, Parameter(help="Where its statements go.")]
+ProviderKey = Annotated[
+    str | None,
+    Parameter(help="Where its provider's key is found: env:NAME or file:PATH. Never the key itself."),
+]
+Effective = Annotated[
+    str | None,
+    Parameter(help="From when on: a date in the organisation's timezone, or a time with a zone. Now if absent."),
+]
+
+
+@app.command(
+    help_prologue="""Examples:
+  genledger orgs create acme
+  genledger orgs create acme --name "Acme Ltd" --markup 1.3 --timezone Europe/Warsaw
+"""
+)
+def create(
+    id: str,
+    *,
+    name: Name = None,
+    markup: Markup = None,
+    timezone: Timezone = None,
+    monthly_limit: MonthlyLimit = None,
+    billing_email: BillingEmail = None,
+    provider_key: ProviderKey = None,
+    effective: Effective = None,
+    service: Service = Service(),
+    json: Json = False,
+) -> int:
+    """Make an organisation. What is not given is the installation's default.
+
+    Parameters
+    ----------
+    id
+        What events call it.
+    """
+    values = {
+        "name": name,
+        "markup": markup,
+        "timezone": timezone,
+        "monthly_limit": monthly_limit,
+        "billing_email": billing_email,
+        "provider_key": provider_key,
+        "effective": effective,
+    }
+    return _post(id, {**values, "create": True}, service, json=json)
+
+
+@app.command(
+    name="set",
+    help_prologue="""Examples:
+  genledger orgs set acme --markup 1.25 --effective 2026-12-01
+  genledger orgs set acme --monthly-limit 500
+  genledger orgs set acme --no-active
+""",
+)
+def set_(
+    id: str,
+    *,
+    name: Name = None,
+    markup: Markup = None,
+    timezone: Timezone = None,
+    monthly_limit: MonthlyLimit = None,
+    billing_email: BillingEmail = None,
+    provider_key: ProviderKey = None,
+    active: Annotated[bool | None, Parameter(help="Whether it is in use.")] = None,
+    effective: Effective = None,
+    service: Service = Service(),
+    json: Json = False,
+) -> int:
+    """Change an organisation's settings from a moment on. What is counted already stays as it was rated.
+
+    Parameters
+    ----------
+    id
+        What events call it.
+    """
+    values = {
+        "name": name,
+        "markup": markup,
+        "timezone": timezone,
+        "monthly_limit": monthly_limit,
+        "billing_email": billing_email,
+        "provider_key": provider_key,
+        "active": active,
+    }
+    if all(value is None for value in values.values()):
+        raise WrongUse("say what to change, such as --markup 1.25")
+    return _post(id, {**values, "effective": effective}, service, json=json)
+
+
+def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> int:
+    given = {name: value for name, value in values.items() if value is not None}
+    create = given.pop("create", False)
+    with service.client() as client:
+        if create and any(item["id"] == id for item in client.get(ROUTE)["organizations"]):
+            raise WrongUse(f"{visible(id)} exists already: change it with `genledger orgs set`")
+        found = client.post(ROUTE, {"id": id, **given})
+    if json:
+        print_json(found)
+    else:
+        print_rows([found], COLUMNS, "table")
+    return 0
+
+
+@app.command(
+    name="list",
+    help_prologue="""Examples:
+  genledger orgs list
+  genledger orgs list --json
+""",
+)
+def list_(*, service: Service = Service(), json: Json = False) -> int:
+    """List the organisations that have settings, with their values as they count now."""
+    with service.client() as client:
+        found = client.get(ROUTE)["organizations"]
+    print_rows(found, COLUMNS, "json" if json else "table")
+    return 0
+
+
+@app.command(
+    help_prologue="""Examples:
+  genledger orgs show acme
+  genledger orgs show acme --json
+"""
+)
+def show(id: str, *, service: Service = Service(), json: Json = False) -> int:
+    """Show one organisation: its values now, and every change with the moment it counts from.
+
+    Parameters
+    ----------
+    id
+        What events call it.
+    """
+    with service.client() as client:
+        found = client.get(f"{ROUTE}/{segment(id)}")
+    if json:
+        print_json(found)
+        return 0
+    print_rows([found], COLUMNS, "table")
+    history = found.get("history") or []
+    if history:
+        print()
+        print_rows(history, list(dict.fromkeys(name for change in history for name in change)), "table")
+    return 0

@@ -1,0 +1,42 @@
+"""`genledger status`: what runs, and how far behind it is."""
+
+from typing import Any
+
+from cyclopts import App
+
+from genledger.options import Json, Service
+from genledger.output import print_json, print_rows
+
+app = App(
+    name="status",
+    help_prologue="""Examples:
+  genledger status
+  genledger status --json
+""",
+)
+
+
+@app.default
+def status(*, service: Service = Service(), json: Json = False) -> int:
+    """Show each role, whether it is well, and how many records it is behind. Exit code 1 if one is not."""
+    with service.client() as client:
+        found = client.get("/api/v1/status")
+    if json:
+        print_json(found)
+    else:
+        print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
+    return 0 if all(_is_well(state) for state in found["roles"].values()) else 1
+
+
+def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each role, and for each follower of the log that is no role of its own."""
+    lag = found.get("lag", {})
+    names = dict.fromkeys([*found["roles"], *lag])
+    return [
+        {"role": name, "state": found["roles"].get(name, "running"), "lag_records": lag.get(name)}
+        for name in names
+    ]
+
+
+def _is_well(state: object) -> bool:
+    return state in ("ok", "running", "ready")
