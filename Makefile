@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test lint format bench soak lock clean
+.PHONY: install run test lint format bench soak docs lock clean
 
 install: $(INSTALLED)
 
@@ -42,6 +42,10 @@ bench: install
 
 soak: install
 	$(BIN)/python -m pytest -m soak -s
+
+docs: install
+	$(BIN)/python -m streams.schemas docs
+	$(BIN)/python -m genledger.reference docs
 
 # Newer versions of what is used: look at the difference, run the tests, commit the lock.
 lock: install

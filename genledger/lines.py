@@ -11,6 +11,7 @@ the same name is not taken for this one. If it is lost, the lines are sent again
 """
 
 import gzip
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -112,7 +113,9 @@ class Source:
     @property
     def position(self) -> Position:
         """How far it has been read."""
-        read_bytes = self._offset if self._raw is self._file else self._raw.tell()
+        # Of a packed file the bar shows how much of the file itself is read; a pipe can't tell.
+        packed = self._raw is not self._file and self.size_bytes is not None
+        read_bytes = self._raw.tell() if packed else self._offset
         return Position(self._offset, self._line, read_bytes)
 
     def remember(self, position: Position, tally: Tally) -> None:
@@ -163,7 +166,7 @@ def open_source(name: str) -> Iterator[Source]:
 
 
 def _standard_input() -> Source:
-    file = sys.stdin.buffer
-    if file.peek(2)[:2] == GZIP_MAGIC:  # type: ignore[attr-defined]
+    file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
+    if file.peek(2)[:2] == GZIP_MAGIC:
         return Source(cast(BinaryIO, gzip.open(file)), file, None)
     return Source(file, file, None)

@@ -66,6 +66,7 @@ app = App(
   genledger report --org acme --month 2026-11
 """,
     help_format="plaintext",
+    help_formatter="plain",
     version=lambda: version("genledger"),
     version_flags=["--version"],
     result_action="return_value",

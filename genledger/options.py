@@ -1,8 +1,8 @@
 """What the commands have in common: where the service is, and how settings are found.
 
-    @app.default
-    def books(*, service: Service = Service(), json: Json = False) -> int:
-        with service.client() as client: ...
+@app.default
+def books(*, service: Service = Service(), json: Json = False) -> int:
+    with service.client() as client: ...
 """
 
 import os

@@ -1,9 +1,9 @@
-"""Prints data to stdout, safely: names come from strangers, and terminals and spreadsheets obey them.
+r"""Prints data to stdout, safely: names come from strangers, and terminals and spreadsheets obey them.
 
->>> visible("a\\x1b[31mb")
-'a\\\\x1b[31mb'
+>>> visible("a\x1b[31mb")
+'a\\x1b[31mb'
 >>> csv_text([{"model": "=HYPERLINK(1)", "cost": "1.5"}], ["model", "cost"])
-"model,cost\\r\\n'=HYPERLINK(1),1.5\\r\\n"
+"model,cost\r\n'=HYPERLINK(1),1.5\r\n"
 """
 
 import csv

@@ -47,7 +47,14 @@ class Table(msgspec.Struct, frozen=True):
     indexes: tuple[str, ...] = ()
 
 
-_TOTALS = ("total_tokens", "total_requests", "raw_cost", "markup_cost", "created_at", "updated_at")
+_TOTALS: tuple[str, ...] = (
+    "total_tokens",
+    "total_requests",
+    "raw_cost",
+    "markup_cost",
+    "created_at",
+    "updated_at",
+)
 _TOTALS += ("raw_cost_nano", "markup_cost_nano", "prompt_tokens", "completion_tokens", "unpriced_requests")
 TABLES: dict[str, Table] = {
     "client_organizations": Table(

@@ -19,6 +19,7 @@ from streams.log.interface import Record
 # Requests, prompt, completion and total tokens, cost, marked-up cost, unpriced requests.
 Difference = tuple[int, int, int, int, int, int, int]
 NOTHING: Difference = (0, 0, 0, 0, 0, 0, 0)
+NEVER_S = 2**62
 
 
 class Totals:
@@ -82,7 +83,8 @@ class UserTotals(Totals):
 
     def name(self, user_id: str, time_ms: int) -> None:
         """Take the name if it is newer; of two at the same time, the greater."""
-        if (time_ms, user_id) > (self.user_id_ms, self.user_id):
+        newer = time_ms > self.user_id_ms
+        if newer or (time_ms == self.user_id_ms and user_id > self.user_id):
             self.user_id_ms, self.user_id = time_ms, user_id
 
 
@@ -127,28 +129,35 @@ def fold(facts: Sequence[Fact]) -> Changes:
     balances: list[tuple[int, Entry, int]] = []
     for fact in facts:
         books[fact.fate] = books.get(fact.fate, 0) + 1
-        marks: dict[str, tuple[int, str, str]] = {}
+        plus, time_ms = fact.plus, fact.time_ms
+        if plus is not None:
+            time_s = time_ms // 1000
+            if time_s < seen.get(plus.organization, NEVER_S):
+                seen[plus.organization] = time_s
         for sign, entry in effects(fact):
             if entry.margin:
-                balances.append((sign, entry, fact.time_ms))
+                balances.append((sign, entry, time_ms))
             else:
                 difference = _difference(sign, entry)
-                _add_user(changes, entry, difference, sign, fact.time_ms)
-                _add_model(changes, entry, difference, fact.time_ms // 1000)
-            if entry.margin in ("", "day"):
-                # Of one fact's two entries the newer says which day it is.
-                marks[entry.organization] = (fact.time_ms, entry.today, entry.zone)
-        for organization, mark in marks.items():
-            changes.live[organization] = max(mark, changes.live.get(organization, mark))
-        if fact.plus is not None:
-            organization, time_s = fact.plus.organization, fact.time_ms // 1000
-            seen[organization] = min(time_s, seen.get(organization, time_s))
+                _add_user(changes, entry, difference, sign, time_ms)
+                _add_model(changes, entry, difference, time_ms // 1000)
+            # Of one organisation's two entries the newer says which day it is.
+            if sign > 0 or plus is None or plus.organization != entry.organization:
+                _mark(changes, entry, time_ms)
     # Without balances a day is the sum of its users, which are fewer than the facts.
     for (organization, day, _), user in changes.users.items():
         _add_day(changes, organization, day, user.difference(), user.first_s, user.last_s)
     for sign, entry, time_ms in balances:
         _add_balance(changes, sign, entry, time_ms)
     return changes
+
+
+def _mark(changes: Changes, entry: Entry, time_ms: int) -> None:
+    if entry.margin in ("", "day"):
+        mark = (time_ms, entry.today, entry.zone)
+        before = changes.live.get(entry.organization)
+        if before is None or mark > before:
+            changes.live[entry.organization] = mark
 
 
 def _add_user(changes: Changes, entry: Entry, difference: Difference, sign: int, time_ms: int) -> None:
@@ -192,14 +201,26 @@ def _add_balance(changes: Changes, sign: int, entry: Entry, time_ms: int) -> Non
 
 
 def _difference(sign: int, entry: Entry) -> Difference:
+    requests, cost_nano = entry.requests, entry.cost_nano
+    missing = unpriced(entry) if cost_nano is None or entry.margin else 0
+    if sign > 0:
+        return (
+            requests,
+            entry.prompt_tokens,
+            entry.completion_tokens,
+            entry.total_tokens,
+            cost_nano or 0,
+            entry.markup_nano or 0,
+            missing,
+        )
     return (
-        sign * entry.requests,
-        sign * entry.prompt_tokens,
-        sign * entry.completion_tokens,
-        sign * entry.total_tokens,
-        sign * (entry.cost_nano or 0),
-        sign * (entry.markup_nano or 0),
-        sign * unpriced(entry),
+        -requests,
+        -entry.prompt_tokens,
+        -entry.completion_tokens,
+        -entry.total_tokens,
+        -(cost_nano or 0),
+        -(entry.markup_nano or 0),
+        -missing,
     )
 
 

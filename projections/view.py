@@ -40,7 +40,7 @@ class Item(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=Item)
-ChangesT = TypeVar("ChangesT")
+ChangesT = TypeVar("ChangesT", covariant=True)
 
 
 class View(Protocol[ItemT, ChangesT]):

@@ -53,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     items_max: int = 10_000
     request_timeout_s: float = 30.0
     requests_max: int = 256
+    bodies_bytes_max: int = 268_435_456
+    keepalive_timeout_s: float = 75.0
+    explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
     drain_timeout_s: float = 20.0
     verify_bytes_max: int = 268_435_456
@@ -85,6 +88,9 @@ TABLE = (
     Setting("items_max", "GENLEDGER_ITEMS_MAX", "events in one request; then 413"),
     Setting("request_timeout_s", "GENLEDGER_REQUEST_TIMEOUT_S", "how long a body may take to arrive; then 408"),
     Setting("requests_max", "GENLEDGER_REQUESTS_MAX", "requests with a body in work at once; then 503"),
+    Setting("bodies_bytes_max", "GENLEDGER_BODIES_BYTES_MAX", "bytes of all bodies in work at once; then 503"),
+    Setting("keepalive_timeout_s", "GENLEDGER_KEEPALIVE_TIMEOUT_S", "how long an idle connection is kept"),
+    Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
     Setting("stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"),
     Setting("drain_timeout_s", "GENLEDGER_DRAIN_TIMEOUT_S", "how long a stop may take to finish what is begun"),
     Setting("verify_bytes_max", "GENLEDGER_VERIFY_BYTES_MAX", "log files up to this size are checked at start"),

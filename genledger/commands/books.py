@@ -23,8 +23,8 @@ DIFFERENT = 3
 def books(*, service: Service = Service(), json: Json = False) -> int:
     """The balance of each partition: records read = the sum of their fates. Exit code 3 if it is not.
 
-    `residue` is what has been read and has no fate: 0, or something is wrong. `in_flight` has not been
-    read yet.
+    `residue` is what has been read and has no fate: 0, or something is wrong.
+    `in_flight` has not been read yet.
     """
     with service.client() as client:
         found = client.get("/api/v1/books")

@@ -33,7 +33,9 @@ COLUMNS = ["id", "organization", "rights", "created_at", "revoked_at"]
 def create(
     *,
     org: Annotated[str, Parameter(help="The organisation whose events it publishes; none for all.")] = "",
-    rights: Annotated[Rights, Parameter(help="What it may do: publish, read, or administer too.")] = "producer",
+    rights: Annotated[
+        Rights, Parameter(help="What it may do: publish, read, or administer too.")
+    ] = "producer",
     service: Service = Service(),
     json: Json = False,
 ) -> int:

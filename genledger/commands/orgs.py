@@ -32,7 +32,9 @@ ProviderKey = Annotated[
 ]
 Effective = Annotated[
     str | None,
-    Parameter(help="From when on: a date in the organisation's timezone, or a time with a zone. Now if absent."),
+    Parameter(
+        help="From when on: a date in the organisation's timezone, or a time with a zone. Now if absent."
+    ),
 ]
 
 

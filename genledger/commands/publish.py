@@ -37,8 +37,9 @@ def publish(
 ) -> int:
     """Publish a file of events, one JSON object a line, to the running service.
 
-    Lines that are not taken are named on stderr, and the exit code is 1. Interrupted, it goes on where it
-    was: FILE.genledger-progress remembers. Publishing something twice changes nothing: ids count once.
+    Lines that are not taken are named on stderr, and the exit code is 1.
+    Interrupted, it goes on where it was: FILE.genledger-progress remembers.
+    Publishing something twice changes nothing: ids count once.
 
     Parameters
     ----------
@@ -63,7 +64,9 @@ class Report:
     def __init__(self, lines: Source) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.completed}/{task.total} bytes" if lines.size_bytes else "{task.completed} bytes"),
+            TextColumn(
+                "{task.completed}/{task.total} bytes" if lines.size_bytes else "{task.completed} bytes"
+            ),
             BarColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[accepted]} accepted, {task.fields[rejected]} rejected"),

@@ -58,7 +58,9 @@ def list_(
 def show(
     place: str,
     *,
-    raw: Annotated[bool, Parameter(negative="", show_default=False, help="Its bytes, and nothing else.")] = False,
+    raw: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Its bytes, and nothing else.")
+    ] = False,
     service: Service = Service(),
     json: Json = False,
 ) -> int:

@@ -28,8 +28,9 @@ def serve(
 ) -> int:
     """Start the service: the door, the ledger and the views, on local files.
 
-    It stops on Ctrl-C or SIGTERM, within GENLEDGER_DRAIN_TIMEOUT_S. It ends by itself, with a message and
-    exit code 1, when something stands still that should move.
+    It stops on Ctrl-C or SIGTERM, within GENLEDGER_DRAIN_TIMEOUT_S. It ends by
+    itself, with a message and exit code 1, when something stands still that
+    should move.
     """
     from genledger import serve as service
 

@@ -1,8 +1,8 @@
 """One writing process for each database file, held by a lock that ends with its process.
 
-    lock = FileLock(Path("data/genledger.db"))
-    ...
-    lock.release()
+lock = FileLock(Path("data/genledger.db"))
+...
+lock.release()
 """
 
 import fcntl

@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from projections import schema
 from projections.stores import organizations, processed, summaries
 from projections.stores.lock import FileLock
@@ -112,22 +114,21 @@ class Database:
             facts.digest(last.value or b""),
         )
         changes = view.fold(new)
-        name = position_name(view, topic)
         async with self._lock:
-            with _named_errors(self.path):
-                await self._write(view, name, partition, changes, after, position)
+            with _NamedErrors(self.path):
+                await self._write(view, topic, partition, changes, after, position)
         return position
 
     async def _write(
         self,
         view: View[ItemT, ChangesT],
-        name: str,
+        topic: str,
         partition: int,
-        changes: ChangesT,
+        changes: object,
         after: Position,
         position: Position,
     ) -> None:
-        connection = self._connection
+        connection, name = self._connection, position_name(view, topic)
         connection.execute("BEGIN IMMEDIATE")
         try:
             row = connection.execute(_READ_POSITION, (name, partition)).fetchone()
@@ -143,8 +144,7 @@ class Database:
                 await asyncio.sleep(0)
             connection.execute(
                 _WRITE_POSITION,
-                (name, partition, position.usage_offset, position.source_offset, position.digest)
-                + (view.version,),
+                (name, partition, *msgspec.structs.astuple(position), view.version),
             )
             await self._commit()
         except BaseException:
@@ -229,7 +229,7 @@ def _check_version(view: View[ItemT, ChangesT], version: int) -> None:
         )
 
 
-class _named_errors:
+class _NamedErrors:
     """SQLite's errors as ours: a full disk is told apart, for it passes."""
 
     def __init__(self, path: Path) -> None:

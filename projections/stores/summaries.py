@@ -105,7 +105,7 @@ def _write_days(
     for piece in pieces(changes.days.items()):
         rows = [(key, (_id(*key), *_values(totals))) for key, totals in piece]
         query = f"SELECT id, 1 FROM client_daily_usage WHERE {_AMONG}"
-        old = _known(connection, query, (row[0] for _, row in rows))
+        old = _known(connection, query, [_id(*key) for key, _ in piece])
         connection.executemany(_ADD_DAY, [row for _, row in rows if row[0] in old])
         connection.executemany(_NEW_DAY, [(*row, *key) for key, row in rows if row[0] not in old])
         created.update(key for key, row in rows if row[0] not in old)
@@ -118,11 +118,9 @@ def _write_users(
 ) -> Generator[None, None, dict[tuple[str, str], int]]:
     crossed: dict[tuple[str, str], int] = {}
     for piece in pieces(changes.users.items()):
-        rows = [
-            (key, (_id(*key), *_values(user), user.user_id_ms, user.user_id)) for key, user in piece
-        ]
+        rows = [(key, (_id(*key), *_values(user), user.user_id_ms, user.user_id)) for key, user in piece]
         query = f"SELECT id, total_requests FROM client_user_daily_usage WHERE {_AMONG}"
-        old = _known(connection, query, (row[0] for _, row in rows))
+        old = _known(connection, query, [_id(*key) for key, _ in piece])
         connection.executemany(_ADD_USER, [row for _, row in rows if row[0] in old])
         connection.executemany(_NEW_USER, [(*row, *key) for key, row in rows if row[0] not in old])
         for key, row in rows:
@@ -139,15 +137,13 @@ def _write_models(connection: sqlite3.Connection, changes: Changes) -> Iterator[
     for piece in pieces(changes.models.items()):
         rows = [(key, model.providers, (_id(*key), *_values(model))) for key, model in piece]
         query = f"SELECT id, provider FROM client_model_daily_usage WHERE {_AMONG}"
-        old = _known(connection, query, (row[0] for _, _, row in rows))
+        old = _known(connection, query, [_id(*key) for key, _ in piece])
         connection.executemany(_ADD_MODEL, [row for _, _, row in rows if row[0] in old])
         connection.executemany(
             _NEW_MODEL, [(*row, *key, _first(parts)) for key, parts, row in rows if row[0] not in old]
         )
         unsure += [
-            (*key, row[0])
-            for key, parts, row in rows
-            if row[0] in old and not _stays(old[row[0]], parts)
+            (*key, row[0]) for key, parts, row in rows if row[0] in old and not _stays(old[row[0]], parts)
         ]
         yield
         connection.executemany(

@@ -233,7 +233,9 @@ async def test_wait_returns_at_once_or_in_time(log: Log) -> None:
 
 async def test_latest_is_the_newest_of_a_key(log: Log) -> None:
     """The last record written under a key, a null included; None for a key never seen."""
-    await log.append([message("facts", b"a", b"1"), message("facts", b"b", b"2"), message("facts", b"a", b"3")])
+    await log.append(
+        [message("facts", b"a", b"1"), message("facts", b"b", b"2"), message("facts", b"a", b"3")]
+    )
     newest = await log.latest("facts", 0, b"a")
     assert newest is not None and (newest.offset, newest.value) == (2, b"3")
     assert await log.latest("facts", 0, b"c") is None
@@ -263,7 +265,9 @@ async def test_a_read_from_a_removed_offset_gives_the_next(log: Log) -> None:
 
 async def test_a_null_stands_until_a_later_compaction(log: Log) -> None:
     """The first compaction that sees a null keeps it, the next one removes it."""
-    await log.append([message("source", b"a", b"1"), message("source", b"a", None), message("source", b"b", b"2")])
+    await log.append(
+        [message("source", b"a", b"1"), message("source", b"a", None), message("source", b"b", b"2")]
+    )
     assert await log.compact("source") == 1
     assert await values(log, "source") == [None, b"2"]
     assert await log.compact("source") == 1

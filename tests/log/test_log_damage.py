@@ -141,7 +141,9 @@ async def test_no_flipped_bit_in_a_file_gives_other_records(closed: Path, name: 
     assert 10 <= await flip_bits(closed, name, (closed / name).stat().st_size, bounds) <= 40
 
 
-@pytest.mark.parametrize(("name", "least"), [("intake.db-wal", 10), ("ledger.db-wal", 10), ("intake.marks", 0)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("intake.db-wal", 10), ("ledger.db-wal", 10), ("intake.marks", 0)]
+)
 async def test_no_flipped_bit_beside_a_file_gives_other_records(killed: Path, name: str, least: int) -> None:
     """The same for what a kill leaves: the WAL, and the marks."""
     size_bytes = 800 if name == "intake.marks" else (killed / name).stat().st_size

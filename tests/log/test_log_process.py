@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.shim import Shim
-from tests.log.appender import FAILED, TOPICS, value_of
-
 from streams.log.interface import Record
 from streams.log.sqlite import SqliteLog, open_log
+from tests.faults.shim import Shim
+from tests.log.appender import FAILED, TOPICS, value_of
 
 ROOT = Path(__file__).parents[2]
 SEED = 20_250_725

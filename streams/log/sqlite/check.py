@@ -100,7 +100,7 @@ def _check_topics(partitions: Mapping[Place, Partition], topics: Sequence[TopicS
         if counts[spec.name] not in (0, spec.partitions):
             raise LogMismatch(
                 f"{path}: topic {spec.name} has {counts[spec.name]} partitions, not {spec.partitions}. "
-                f"A key's partition depends on their number: set it back, or start a new log and replay into it"
+                f"A key's partition depends on their number: set it back, or replay into a new log"
             )
 
 

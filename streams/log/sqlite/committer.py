@@ -87,7 +87,7 @@ class Committer:
         self._jobs.append(job)
         if self._task is None:
             self._task = asyncio.create_task(self._drain())
-        return cast(T, await job.future)
+        return cast("T", await job.future)
 
     def _admit(self, records: int, size_bytes: int) -> None:
         bounds = self._bounds

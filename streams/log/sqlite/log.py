@@ -86,8 +86,11 @@ class SqliteWriter:
 
 
 class SqliteLog:
-    """A log in a directory. `failed` gets the reason when the log must not be used any more: then the
-    process should end, for only a restart can tell what is on disk."""
+    """A log in a directory.
+
+    `failed` gets the reason when the log must not be used any more: then the process should end, for only a
+    restart can tell what is on disk.
+    """
 
     def __init__(
         self, opened: Opened, topics: Sequence[TopicSpec], clock: Clock, bounds: Bounds, lock: Lock | None

@@ -114,7 +114,8 @@ def verify(
 ) -> None:
     """Raise `Damage` unless the row is as written.
 
-    A damaged file can give a field of another type too: that is no better than a wrong checksum."""
+    A damaged file can give a field of another type too: that is no better than a wrong checksum.
+    """
     try:
         good = checksum(seed, offset, time_ms, key, value, headers) == crc
     except TypeError:

@@ -23,12 +23,28 @@ TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE commits (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL) STRICT",
     "INSERT INTO commits VALUES (1, 0)",
-    'CREATE TABLE partitions (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, "partition" INTEGER NOT NULL, '
-    "first_offset INTEGER NOT NULL DEFAULT 0, next_offset INTEGER NOT NULL DEFAULT 0, "
-    'compacted_below INTEGER NOT NULL DEFAULT 0, UNIQUE (topic, "partition")) STRICT',
-    'CREATE TABLE writers ("group" TEXT, topic TEXT, "partition" INTEGER, epoch INTEGER NOT NULL, '
-    'source_offset INTEGER, crc INTEGER NOT NULL, PRIMARY KEY ("group", topic, "partition")) '
-    "STRICT, WITHOUT ROWID",
+    """
+    CREATE TABLE partitions (
+        id INTEGER PRIMARY KEY,
+        topic TEXT NOT NULL,
+        "partition" INTEGER NOT NULL,
+        first_offset INTEGER NOT NULL DEFAULT 0,
+        next_offset INTEGER NOT NULL DEFAULT 0,
+        compacted_below INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (topic, "partition")
+    ) STRICT
+    """,
+    """
+    CREATE TABLE writers (
+        "group" TEXT,
+        topic TEXT,
+        "partition" INTEGER,
+        epoch INTEGER NOT NULL,
+        source_offset INTEGER,
+        crc INTEGER NOT NULL,
+        PRIMARY KEY ("group", topic, "partition")
+    ) STRICT, WITHOUT ROWID
+    """,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT}",
 )

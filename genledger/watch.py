@@ -1,0 +1,98 @@
+"""The watchdog: each part's lag and movement, and whether the process is well.
+
+    watch.parts["ledger"] = Part(places, failure)
+    reason = watch.look(now_s)       # '' while all is well, else what is wrong and what to do
+
+A part that has records waiting and has not moved for the stall time is stuck: the process ends, for a
+restart is the mend, and nothing is lost by it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams import metrics
+from streams.gateway.app import Health
+
+Places = Callable[[], Mapping[tuple[str, int], tuple[int, int]]]
+
+
+class Part(msgspec.Struct):
+    """A part that follows the log: where it stands and where the log ends, and why it failed, if it did."""
+
+    places: Places
+    failure: Callable[[], BaseException | None] | None  # None: left out by a test
+    full: Callable[[], bool] = lambda: False
+
+
+class Watch:
+    """All parts, and what was last seen of them."""
+
+    def __init__(self, stall_timeout_s: float) -> None:
+        self.parts: dict[str, Part] = {}
+        self.futures: dict[str, asyncio.Future[Any]] = {}
+        self._stall_timeout_s = stall_timeout_s
+        self._moved: dict[tuple[str, str, int], tuple[int, float]] = {}
+
+    def look(self, now_s: float) -> str:
+        """What is wrong, or ''. Called a few times a second."""
+        for name, future in self.futures.items():
+            if future.done():
+                return f"{name} failed: {future.result()}"
+        for name, part in self.parts.items():
+            if part.failure is None:
+                continue
+            error = part.failure()
+            if error is not None:
+                return f"{name} failed: {type(error).__name__}: {error}"
+            stuck = "" if part.full() else self._stuck(name, part, now_s)
+            metrics.LAG_RECORDS.labels(name).set(_lag(part))
+            if stuck:
+                return stuck
+        return ""
+
+    def _stuck(self, name: str, part: Part, now_s: float) -> str:
+        for (topic, partition), (position, end) in part.places().items():
+            place = (name, topic, partition)
+            before = self._moved.get(place)
+            if before is None or before[0] != position or position >= end:
+                self._moved[place] = (position, now_s)
+            elif now_s - before[1] > self._stall_timeout_s:
+                return (
+                    f"{name} stands still at {topic}/{partition}@{position} with {end - position} records"
+                    f" waiting, for more than {self._stall_timeout_s:g} s. Start it again; if it stops there"
+                    " once more, look at that record with `genledger explain` and report it"
+                )
+        return ""
+
+    def health(self) -> Health:
+        """For the probes: ready when every part runs and none has a full disk."""
+        states = {name: _state(part) for name, part in self.parts.items()}
+        reasons = [f"{name}: {state}" for name, state in states.items() if state not in ("ok", "off")]
+        return Health(ready=not reasons, reasons=reasons, detail=self.detail())
+
+    def detail(self) -> dict[str, Any]:
+        """Roles and their lag, as `genledger status` shows them."""
+        return {
+            "roles": {name: _state(part) for name, part in self.parts.items()},
+            "lag": {name: _lag(part) for name, part in self.parts.items()},
+        }
+
+    async def status(self, request: web.Request) -> web.Response:
+        """GET /api/v1/status."""
+        return web.json_response(self.detail())
+
+
+def _lag(part: Part) -> int:
+    return sum(max(0, end - position) for position, end in part.places().values())
+
+
+def _state(part: Part) -> str:
+    if part.failure is None:
+        return "off"
+    if part.failure() is not None:
+        return "failed"
+    return "disk full" if part.full() else "ok"

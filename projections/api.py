@@ -1,0 +1,171 @@
+"""The read routes: what the views say, as JSON, CSV or a stream.
+
+    app.add_routes(routes(queries, now_ms, changed.wait_for_change))
+
+A middleware in front has checked the caller and set `request["organization"]`: the one organisation it
+may read, or "" for all. Another's figures are a 404, the same as figures that are not there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from projections.exports import csv_text
+from projections.queries import Kind, Queries
+from streams import times
+from streams.clock import Clock
+
+# Waits until the views have changed, at most so many seconds; whether they have.
+WaitForChange = Callable[[float], Awaitable[bool]]
+
+STREAMS_MAX = 100
+KEEP_ALIVE_S = 15.0
+STREAM_PAUSE_S = 0.25  # at most four events a second to each listener
+
+_NUMBERS = ("raw_cost", "markup_cost")
+_JSON = "application/json"
+
+
+def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange) -> list[web.RouteDef]:
+    """The routes under /api/v1 that only read the views."""
+    api = Api(queries, clock, wait_for_change)
+    return [
+        web.get("/api/v1/usage/daily", api.daily),
+        web.get("/api/v1/usage/users", api.users),
+        web.get("/api/v1/usage/models", api.models),
+        web.get("/api/v1/usage/live", api.live),
+        web.get("/api/v1/usage/stream", api.stream),
+        web.get("/api/v1/books", api.books),
+    ]
+
+
+class Api:
+    """The handlers. Errors are answers of theirs; what they raise else is the server's to show."""
+
+    def __init__(self, queries: Queries, clock: Clock, wait_for_change: WaitForChange) -> None:
+        self._queries = queries
+        self._clock = clock
+        self._wait_for_change = wait_for_change
+        self._streams = 0
+
+    async def daily(self, request: web.Request) -> web.Response:
+        """Days of organisations."""
+        return await self._usage(request, "daily")
+
+    async def users(self, request: web.Request) -> web.Response:
+        """Days of users."""
+        return await self._usage(request, "users")
+
+    async def models(self, request: web.Request) -> web.Response:
+        """Days of models."""
+        return await self._usage(request, "models")
+
+    async def live(self, request: web.Request) -> web.Response:
+        """Today's counters."""
+        organization = _organization(request)
+        if organization is None:
+            return _not_found()
+        return _json(await self._live(organization))
+
+    async def books(self, request: web.Request) -> web.Response:
+        """Where every record went, for each partition."""
+        if request["organization"]:
+            return _not_found()
+        books = await self._queries.books()
+        partitions = {
+            str(partition): {"fates": fates, "records": sum(fates.values())}
+            for partition, fates in books.items()
+        }
+        positions = await self._queries.positions()
+        return _json({"partitions": partitions, "positions": positions})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Today's counters as server-sent events: at once, and whenever they change."""
+        organization = _organization(request)
+        if organization is None:
+            return _not_found()
+        if self._streams >= STREAMS_MAX:
+            busy = _error(503, "busy", f"there are {STREAMS_MAX} streams already")
+            busy.headers["Retry-After"] = "10"
+            return busy
+        self._streams += 1
+        try:
+            return await self._send_events(request, organization)
+        finally:
+            self._streams -= 1
+
+    async def _send_events(self, request: web.Request, organization: str) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        sent = b""
+        while True:
+            body = msgspec.json.encode(await self._live(organization))
+            event = b"event: live\ndata: " + body + b"\n\n" if body != sent else b": still here\n\n"
+            try:
+                await response.write(event)
+            except ConnectionError:
+                return response  # the listener has gone
+            sent = body
+            await asyncio.sleep(STREAM_PAUSE_S)
+            # A change of another organisation is none for this one's listener.
+            deadline = asyncio.get_running_loop().time() + KEEP_ALIVE_S
+            while (left := deadline - asyncio.get_running_loop().time()) > 0:
+                if await self._wait_for_change(left):
+                    if msgspec.json.encode(await self._live(organization)) != sent:
+                        break
+                    await asyncio.sleep(STREAM_PAUSE_S)
+
+    async def _live(self, organization: str) -> Mapping[str, Any]:
+        page = await self._queries.live(self._clock(), organization)
+        return {"rows": page.rows, "truncated": page.truncated}
+
+    async def _usage(self, request: web.Request, kind: Kind) -> web.Response:
+        organization = _organization(request)
+        if organization is None:
+            return _not_found()
+        days = {}
+        for name in ("from", "to"):
+            try:
+                days[name] = times.date_text(request.query[name]) if name in request.query else ""
+            except ValueError as error:
+                return _error(400, "bad_request", str(error), name)
+        if days["from"] and days["to"] and days["from"] > days["to"]:
+            return _error(400, "bad_request", "must not be before `from`", "to")
+        page = await self._queries.usage(kind, organization, days["from"], days["to"])
+        if not _wants_csv(request):
+            return _json({"rows": page.rows, "truncated": page.truncated})
+        columns = list(page.rows[0]) if page.rows else ["id", "client_org_id", "usage_date"]
+        response = web.Response(text=csv_text(columns, page.rows, _NUMBERS), content_type="text/csv")
+        response.headers["X-Truncated"] = str(page.truncated).lower()
+        return response
+
+
+def _organization(request: web.Request) -> str | None:
+    """The organisation that is asked for; None when it is not the caller's to see."""
+    own: str = request["organization"]
+    asked = request.query.get("org", own)
+    return asked if not own or asked == own else None
+
+
+def _wants_csv(request: web.Request) -> bool:
+    accepted = [part.partition(";")[0].strip() for part in request.headers.get("Accept", "").split(",")]
+    if "text/csv" not in accepted:
+        return False
+    return _JSON not in accepted or accepted.index("text/csv") < accepted.index(_JSON)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type=_JSON)
+
+
+def _not_found() -> web.Response:
+    return _error(404, "not_found", "there is nothing here")
+
+
+def _error(status: int, code: str, message: str, field: str = "") -> web.Response:
+    return _json({"error": {"code": code, "message": message, "field": field}}, status)

@@ -1,0 +1,189 @@
+"""What anyone may ask of the views: read-only, parametrised, every answer bounded.
+
+    queries = await Queries.open(Path("data/genledger.db"))
+    page = await queries.usage("daily", organization="acme", first="2026-11-01", last="2026-11-30")
+    page.rows[0]["raw_cost"]         # '0.0123': money is decimal text, made from the integers
+
+A connection of its own, opened read-only, one statement a question: a reader never holds the writer up,
+nor sees half a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import aiosqlite
+import msgspec
+
+from streams import times
+from streams.errors import SchemaMismatch, ViewError
+from streams.money import text_of
+
+Kind = Literal["daily", "users", "models"]
+By = Literal["user", "model", "day"]
+Row = dict[str, Any]
+
+ROWS_MAX = 10_000
+STATEMENT_ROWS_MAX = 100_000
+BUSY_TIMEOUT_S = 5
+
+_FIGURES = (
+    "total_tokens, total_requests, raw_cost_nano AS raw_cost, markup_cost_nano AS markup_cost,"
+    " prompt_tokens, completion_tokens, unpriced_requests, created_at, updated_at"
+)
+_USAGE: Mapping[Kind, tuple[str, str, str]] = {
+    "daily": ("client_daily_usage", "primary_model, unique_users", "client_org_id"),
+    "users": (
+        "client_user_daily_usage",
+        "user_id, openrouter_user_id",
+        "client_org_id, openrouter_user_id",
+    ),
+    "models": ("client_model_daily_usage", "model_name, provider", "client_org_id, model_name"),
+}
+_LIVE = """SELECT client_org_id, "current_date", today_tokens, today_requests,
+    today_raw_cost_nano AS today_raw_cost, today_markup_cost_nano AS today_markup_cost,
+    today_unpriced_requests, timezone, last_updated FROM client_live_counters"""
+_MONEY = ("raw_cost", "markup_cost", "today_raw_cost", "today_markup_cost", "total_cost")
+_TODAY = (
+    "today_tokens",
+    "today_requests",
+    "today_raw_cost",
+    "today_markup_cost",
+    "today_unpriced_requests",
+)
+# The table, the columns that name a line, and those that a line is grouped by.
+_STATEMENT: Mapping[By, tuple[str, str, str]] = {
+    "day": ("client_daily_usage", "usage_date AS day", "usage_date"),
+    "model": ("client_model_daily_usage", "model_name AS model", "model_name"),
+    "user": (
+        "client_user_daily_usage",
+        "openrouter_user_id AS user, max(user_id) AS user_id",
+        "openrouter_user_id",
+    ),
+}
+_SUMS = """sum(total_requests) AS requests, sum(unpriced_requests) AS unpriced_requests,
+    sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
+    sum(total_tokens) AS total_tokens, sum(raw_cost_nano) AS raw_cost_nano,
+    sum(markup_cost_nano) AS markup_cost_nano"""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Rows, and whether there were more than an answer may hold."""
+
+    rows: Sequence[Row]
+    truncated: bool = False
+
+
+class Queries:
+    """A reader of one views' database."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, path: Path) -> "Queries":
+        """Open a database read-only; `ViewError` when there is none."""
+        try:
+            connection = await aiosqlite.connect(
+                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+            )
+        except aiosqlite.OperationalError as error:
+            raise ViewError(f"{path} can't be opened: {error}") from None
+        connection.row_factory = aiosqlite.Row
+        return cls(connection)
+
+    async def usage(
+        self, kind: Kind, organization: str = "", first: str = "", last: str = "", limit: int = ROWS_MAX
+    ) -> Page:
+        """Summary rows of one organisation or of all, from a day to another, both included."""
+        query, values = usage_query(kind, organization, first, last, limit)
+        rows = [_with_money(row) for row in await self._all(query, values)]
+        return Page(rows[:limit], len(rows) > limit)
+
+    async def live(self, now_ms: int, organization: str = "") -> Page:
+        """Live counters as they are now: zeros where the organisation's day has passed."""
+        where, values = (" WHERE client_org_id = ?", (organization,)) if organization else ("", ())
+        rows = await self._all(f"{_LIVE}{where} ORDER BY client_org_id LIMIT {ROWS_MAX + 1}", values)
+        return Page([live_row(row, now_ms) for row in rows[:ROWS_MAX]], len(rows) > ROWS_MAX)
+
+    async def books(self) -> Mapping[int, Mapping[str, int]]:
+        """For each partition, how many records had which fate."""
+        books: dict[int, dict[str, int]] = {}
+        for row in await self._all('SELECT "partition", fate, records FROM books ORDER BY 1, 2'):
+            books.setdefault(row["partition"], {})[row["fate"]] = row["records"]
+        return books
+
+    async def positions(self) -> Sequence[Row]:
+        """How far each view has come in each partition."""
+        query = 'SELECT projection, "partition", usage_offset, source_offset FROM positions ORDER BY 1, 2'
+        return await self._all(query)
+
+    async def processed(self, id: str) -> Row | None:
+        """A generation's row, with its cost as text; None when there is none."""
+        query = """SELECT id, client_org_id, generation_date, processed_at, total_cost_nano AS total_cost,
+            total_tokens FROM processed_generations WHERE id = ?"""
+        rows = await self._all(query, (id,))
+        return _with_money(rows[0]) if rows else None
+
+    async def statement(self, organization: str, month: str, by: By) -> Sequence[Row]:
+        """One organisation's month, summed by user, model or day, in integer nano-dollars."""
+        query, values = statement_query(organization, month, by)
+        rows = await self._all(query, values)
+        if len(rows) > STATEMENT_ROWS_MAX:
+            raise ViewError(f"more than {STATEMENT_ROWS_MAX} lines: ask by day or by model")
+        return rows
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._connection.close()
+
+    async def _all(self, query: str, values: Sequence[object] = ()) -> list[Row]:
+        try:
+            async with self._connection.execute(query, values) as cursor:
+                return [dict(row) for row in await cursor.fetchall()]
+        except aiosqlite.OperationalError as error:
+            if "no such" in str(error):
+                raise SchemaMismatch(f"{error}: run `genledger db upgrade`") from error
+            raise ViewError(f"the views can't be read: {error}") from error
+
+
+def usage_query(kind: Kind, organization: str, first: str, last: str, limit: int) -> tuple[str, list[Any]]:
+    """The statement behind `usage`, and its values."""
+    table, names, order = _USAGE[kind]
+    conditions = ["usage_date >= ?", "usage_date <= ?"]
+    values: list[Any] = [first or "0000", last or "9999"]
+    if organization:
+        conditions.insert(0, "client_org_id = ?")
+        values.insert(0, organization)
+    query = (
+        f"SELECT id, client_org_id, usage_date, {names}, {_FIGURES} FROM {table}"
+        f" WHERE {' AND '.join(conditions)} ORDER BY usage_date, {order} LIMIT ?"
+    )
+    return query, [*values, min(limit, ROWS_MAX) + 1]
+
+
+def statement_query(organization: str, month: str, by: By) -> tuple[str, list[Any]]:
+    """The statement behind `statement`, and its values. A month is YYYY-MM."""
+    times.date_text(f"{month}-01")
+    table, names, group = _STATEMENT[by]
+    query = (
+        f"SELECT {names}, {_SUMS} FROM {table} WHERE client_org_id = ? AND usage_date >= ?"
+        f" AND usage_date <= ? GROUP BY {group} ORDER BY {group} LIMIT ?"
+    )
+    return query, [organization, f"{month}-01", f"{month}-31", STATEMENT_ROWS_MAX + 1]
+
+
+def live_row(row: Mapping[str, Any], now_ms: int) -> Row:
+    """A counter as it reads now: yesterday's figures are not today's."""
+    shown = dict(row)
+    today = times.day_of(now_ms * times.MS_NS, row["timezone"])
+    if today > row["current_date"]:
+        shown |= {"current_date": today} | dict.fromkeys(_TODAY, 0)
+    return _with_money(shown)
+
+
+def _with_money(row: Row) -> Row:
+    for name in _MONEY:
+        if row.get(name) is not None:
+            row[name] = text_of(row[name])
+    return row

@@ -1,0 +1,100 @@
+"""Who is asking, and what they may do.
+
+| rights                            | write | read | settings |
+| --------------------------------- | ----- | ---- | -------- |
+| producer                          | yes   |      |          |
+| reader                            |       | yes  |          |
+| admin with an organisation        | yes   | yes  |          |
+| admin without one                 | yes   | yes  | yes      |
+
+A key that has an organisation acts for that one only. With no key ever made and bound to loopback the
+service is open to requests whose Host is loopback, with an administrator's rights.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from streams.directory import Directory
+from streams.gateway.answers import Refusal
+from streams.generation import AUTHORITIES
+from streams.organizations import Key, Rights
+
+# What a route asks for. "open" asks for nothing.
+Need = Literal["open", "write", "read", "settings"]
+
+_GRANTS: dict[Rights, frozenset[Need]] = {
+    "producer": frozenset(("write",)),
+    "reader": frozenset(("read",)),
+    "admin": frozenset(("write", "read")),
+}
+_PRODUCER_AUTHORITIES = frozenset(("estimate", "reported"))
+_ALL_AUTHORITIES = frozenset(AUTHORITIES)
+_LOOPBACK_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+_LOOPBACK_BOUND = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[?::1\]?", re.IGNORECASE)
+_BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: no organisation means all of them."""
+
+    rights: Rights
+    organization: str = ""
+    key_id: str = ""
+
+    def may(self, need: Need) -> bool:
+        """Whether the caller has what a route asks for."""
+        if need == "settings":
+            return self.rights == "admin" and not self.organization
+        return need == "open" or need in _GRANTS[self.rights]
+
+    @property
+    def authorities(self) -> frozenset[str]:
+        """What the caller's events may claim to be."""
+        return _ALL_AUTHORITIES if self.rights == "admin" else _PRODUCER_AUTHORITIES
+
+
+NOBODY = Caller("reader", "\0")
+OPEN_ADMINISTRATOR = Caller("admin")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is this machine only."""
+    return _LOOPBACK_BOUND.fullmatch(host) is not None
+
+
+def caller_of(request: web.Request, directory: Directory, loopback: bool) -> Caller:
+    """Who is asking; 401 for an unknown or revoked key, 403 for a Host that is not ours."""
+    shown = request.headers.getall("Authorization", [])
+    if not shown and loopback and not directory.keys():
+        _check_local(request)
+        return OPEN_ADMINISTRATOR
+    match = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
+    key: Key | None = directory.key_of_secret(match.group(1)) if match else None
+    if key is None:
+        raise unauthorized()
+    return Caller(key.rights, key.organization, key.id)
+
+
+def _check_local(request: web.Request) -> None:
+    """An open service answers nobody who came by another name: a web page elsewhere, for one."""
+    origin = request.headers.get("Origin")
+    local_origin = origin is None or _LOOPBACK_HOST.fullmatch(origin.partition("://")[2])
+    if not _LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")) or not local_origin:
+        message = "an open service answers only to localhost: make an API key to use another name"
+        raise Refusal(403, "host", message)
+
+
+def unauthorized() -> Refusal:
+    """The same for every reason."""
+    headers = {"WWW-Authenticate": 'Bearer realm="genledger"'}
+    return Refusal(401, "unauthorized", "a valid API key is needed: Authorization: Bearer glk_...", headers=headers)
+
+
+def check(caller: Caller, need: Need) -> None:
+    """Refuse a caller who lacks what a route asks for."""
+    if not caller.may(need):
+        raise Refusal(403, "forbidden", f"this API key ({caller.rights}) does not have the right for this")

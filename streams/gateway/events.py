@@ -1,0 +1,202 @@
+"""POST /api/v1/generations: events in, an answer for each, 202 only when the log has them.
+
+An event is decoded strictly, looked at for what only the door knows (who sends it, what they may claim,
+what time it is) and put on the log as it was published, less what is not ours. The loop over the events is
+the hot path: some microseconds each, with a turn for everybody else every few hundred.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams import generation, metrics, times, topics
+from streams.clock import Clock
+from streams.directory import Directory
+from streams.errors import BadEvent
+from streams.gateway import body as bodies
+from streams.gateway import items
+from streams.gateway.access import Caller
+from streams.gateway.answers import FIELD_LENGTH_MAX, MESSAGE_LENGTH_MAX, Refusal, answer, error_of
+from streams.gateway.intake import Intake
+from streams.gateway.items import Item
+from streams.log.interface import Headers, Message
+from streams.log.partition import partition_of
+from streams.settings import Settings
+
+EARLY_NS_MAX = times.DAY_NS
+IGNORED_NAMES_MAX = 50
+SLICE_EVENTS = 256
+SOURCE = "native"
+# Reasons are labels of a metric: one that is not here counts as "undecodable".
+REASONS = frozenset(("undecodable", "unknown_field", "forbidden", "early", "organization"))
+
+SCHEMA_HEADERS: Headers = ((generation.SCHEMA_HEADER, b"1"),)
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one request's events are judged by."""
+
+    organization: str  # the caller's; "" for all
+    authorities: frozenset[str]
+    latest_ns: int
+    partitions: int
+    strict: bool
+    accepts: Callable[[str], bool] | None  # None: every organisation
+
+
+@dataclass(slots=True)
+class Ignored:
+    """Fields that are not ours: the first names, and how many there were."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, names: Sequence[str]) -> None:
+        """Remember the names, a bounded number of them."""
+        self.count += len(names)
+        for name in names:
+            if len(self.names) < IGNORED_NAMES_MAX:
+                self.names[name[:FIELD_LENGTH_MAX]] = None
+
+
+def message_of(item: Item, terms: Terms, ignored: Ignored) -> Message:
+    """An item as it goes onto the log; `BadEvent` says why it does not. Pure."""
+    try:
+        wire = generation.decode_wire(item)
+    except BadEvent as error:
+        if error.reason != "unknown_field" or terms.strict:
+            raise
+        known, names = generation.without_unknown_fields(item)
+        wire = generation.decode_wire(known)
+        ignored.add(names)
+    event = generation.checked(wire, terms.organization)
+    if terms.organization and event.organization != terms.organization:
+        raise BadEvent("organization", "is not the API key's", "forbidden")
+    if event.authority not in terms.authorities:
+        name = "void" if event.void else "authority"
+        raise BadEvent(name, "is above the API key's rights", "forbidden")
+    if event.created_ns is not None and event.created_ns > terms.latest_ns:
+        raise BadEvent("created_at", "is more than 24 hours ahead", "early")
+    if terms.accepts is not None and not terms.accepts(event.organization):
+        raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")
+    # What was typed is what is written: it has our fields only, and decodes to `event` again.
+    wire.organization = event.organization
+    key = event.id.encode()
+    return Message(topics.GENERATIONS, partition_of(key, terms.partitions), key, _encode(wire), SCHEMA_HEADERS)
+
+
+def rejection_of(place: int, error: BadEvent) -> dict[str, Any]:
+    """One event's refusal in the answer."""
+    reason = error.reason if error.reason in REASONS else "undecodable"
+    return {
+        "index": place,
+        "field": error.field[:FIELD_LENGTH_MAX],
+        "error": error.error[:MESSAGE_LENGTH_MAX],
+        "code": reason,
+    }
+
+
+class Events:
+    """The route's handler."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        room: bodies.Room,
+        directory: Directory,
+        settings: Settings,
+        clock: Clock,
+        partitions: int,
+    ) -> None:
+        self._intake = intake
+        self._room = room
+        self._directory = directory
+        self._settings = settings
+        self._clock = clock
+        self._partitions = partitions
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Take what is good, say what is not."""
+        caller: Caller = request["caller"]
+        content_type = content_type_of(request, (items.JSON, items.NDJSON))
+        terms = self._terms(caller, request.query.get("strict", "") in ("1", "true"))
+        with self._room.seat() as seat:
+            body = await bodies.read(request, self._settings, seat)
+            found = items.split(body, content_type, self._settings.items_max)
+            messages, rejected, ignored = await judge(found, terms)
+            if messages:
+                await self._intake.append(messages)
+        count(len(messages), rejected)
+        return _answered(len(messages), rejected, ignored)
+
+    def _terms(self, caller: Caller, strict: bool) -> Terms:
+        known = self._directory.organization
+        reject = self._settings.unknown_organizations == "reject"
+        return Terms(
+            organization=caller.organization,
+            authorities=caller.authorities,
+            latest_ns=self._clock() * times.MS_NS + EARLY_NS_MAX,
+            partitions=self._partitions,
+            strict=strict,
+            accepts=(lambda name: known(name) is not None) if reject else None,
+        )
+
+
+async def judge(
+    found: Sequence[tuple[int, Item]], terms: Terms
+) -> tuple[list[Message], list[dict[str, Any]], Ignored]:
+    """Every item's message or refusal, in slices, so that a large request delays nobody for long."""
+    messages: list[Message] = []
+    rejected: list[dict[str, Any]] = []
+    ignored = Ignored()
+    for start in range(0, len(found), SLICE_EVENTS):
+        if start:
+            await asyncio.sleep(0)
+        for place, item in found[start : start + SLICE_EVENTS]:
+            try:
+                messages.append(message_of(item, terms, ignored))
+            except BadEvent as error:
+                rejected.append(rejection_of(place, error))
+    return messages, rejected, ignored
+
+
+def count(accepted: int, rejected: Sequence[dict[str, Any]]) -> None:
+    """Tell the metrics."""
+    if accepted:
+        metrics.RECORDS.labels("gateway", "accepted").inc(accepted)
+    for refusal in rejected:
+        metrics.EVENTS_REJECTED.labels(SOURCE, refusal["code"]).inc()
+
+
+def _answered(accepted: int, rejected: list[dict[str, Any]], ignored: Ignored) -> web.Response:
+    body: dict[str, Any] = {
+        "accepted": accepted,
+        "rejected": rejected,
+        "ignored_fields": list(ignored.names),
+        "ignored_count": ignored.count,
+    }
+    if accepted:
+        return answer(202, body)
+    first = rejected[0]
+    forbidden = all(refusal["code"] == "forbidden" for refusal in rejected)
+    message = f"{first['field']} {first['error']}".strip() if len(rejected) == 1 else "no event was taken"
+    body |= error_of("forbidden" if forbidden else "invalid", message, first["field"])
+    return answer(403 if forbidden else 422, body)
+
+
+def content_type_of(request: web.Request, wanted: Sequence[str]) -> str:
+    """The body's type, one of those wanted; 415 for any other, or none."""
+    given = request.headers.getall("Content-Type", [])
+    charset = (request.charset or "utf-8").lower()
+    if len(given) != 1 or request.content_type not in wanted or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise Refusal(
+            415, "unsupported_type", f"Content-Type must be {' or '.join(wanted)}, in UTF-8", close=True
+        )
+    return request.content_type

@@ -1,0 +1,75 @@
+"""Every metric, in one place. Labels are from bounded sets: never an organisation, user, id or free text.
+
+    RECORDS.labels("ledger", "counted").inc(40)
+    print(exposition(""))
+
+| metric                                          | says                                                |
+| ----------------------------------------------- | --------------------------------------------------- |
+| genledger_records_total{stage,fate}             | what became of each record, at each stage           |
+| genledger_events_rejected_total{source,reason}  | events that were not taken, and why                 |
+| genledger_applied_offset{projection,partition}  | the last offset of `usage` that a view holds        |
+| genledger_lag_records{projection}               | records that a view has not taken yet               |
+| genledger_end_to_end_seconds                    | from the event's arrival to its summary             |
+| genledger_sink_write_seconds{sink}              | one write of a view                                 |
+| genledger_sink_errors_total{sink,kind}          | writes that failed                                  |
+| genledger_book_residue_records                  | records without a fate: 0 when the books balance    |
+| genledger_build_info{version,python}            | 1                                                   |
+| genledger_http_requests_total{route,method,status} | requests, by the route's template                |
+| genledger_http_request_seconds{route,method}    | how long they took                                  |
+"""
+
+import platform
+from importlib import metadata
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+OTHER = "other"
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+_SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+disable_created_metrics()
+
+RECORDS = Counter("genledger_records", "What became of each record", ("stage", "fate"))
+EVENTS_REJECTED = Counter("genledger_events_rejected", "Events that were not taken", ("source", "reason"))
+APPLIED_OFFSET = Gauge(
+    "genledger_applied_offset", "Last offset of usage that a view holds", ("projection", "partition")
+)
+LAG_RECORDS = Gauge("genledger_lag_records", "Records a view has not taken yet", ("projection",))
+END_TO_END_SECONDS = Histogram(
+    "genledger_end_to_end_seconds", "From an event's arrival to its summary", buckets=_LONG_S
+)
+SINK_WRITE_SECONDS = Histogram("genledger_sink_write_seconds", "One write of a view", ("sink",), buckets=_SHORT_S)
+SINK_ERRORS = Counter("genledger_sink_errors", "Writes that failed", ("sink", "kind"))
+BOOK_RESIDUE_RECORDS = Gauge("genledger_book_residue_records", "Records without a fate")
+BUILD_INFO = Info("genledger_build", "Which genledger this is")
+HTTP_REQUESTS = Counter("genledger_http_requests", "HTTP requests", ("route", "method", "status"))
+HTTP_REQUEST_SECONDS = Histogram(
+    "genledger_http_request_seconds", "How long requests took", ("route", "method"), buckets=_SHORT_S
+)
+
+
+def version() -> str:
+    """The installed version; 'unknown' in a tree that was never installed."""
+    try:
+        return metadata.version("genledger")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+BUILD_INFO.info({"version": version(), "python": platform.python_version()})
+
+
+def observe_request(route: str, method: str, status: int, seconds: float) -> None:
+    """Count one HTTP request. A method that HTTP does not know is `other`, as is a path of no route."""
+    known = method if method in METHODS else OTHER
+    HTTP_REQUESTS.labels(route, known, str(status)).inc()
+    HTTP_REQUEST_SECONDS.labels(route, known).observe(seconds)
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    """All metrics as Prometheus reads them, and their content type."""
+    encoder, content_type = choose_encoder(accept)
+    return encoder(REGISTRY), content_type
