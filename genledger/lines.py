@@ -166,7 +166,7 @@ def open_source(name: str) -> Iterator[Source]:
 
 
 def _standard_input() -> Source:
-    file = io.BufferedReader(cast(io.RawIOBase, sys.stdin.buffer))
+    file = cast(io.BufferedReader, sys.stdin.buffer)
     if file.peek(2)[:2] == GZIP_MAGIC:
         return Source(cast(BinaryIO, gzip.open(file)), file, None)
     return Source(file, file, None)

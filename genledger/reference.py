@@ -29,8 +29,9 @@ at `GENLEDGER_URL`, or at `--url`, and show it the API key in `GENLEDGER_KEY`.
 SETTINGS_INTRO = """# Settings
 
 The environment first, then `genledger.toml` in the working directory (the same names, such as
-`GENLEDGER_PORT = 9000`), then these defaults. An unknown `GENLEDGER_` name is an error. `genledger config show --origin` says what
-is in force and where it came from. A secret may be given as a file: the name with `_FILE` holds its path.
+`GENLEDGER_PORT = 9000`), then these defaults. An unknown `GENLEDGER_` name is an error. `genledger config
+show --origin` says what is in force and where it came from. A secret may be given as a file: the name with
+`_FILE` holds its path.
 
 | setting | default | what for |
 | --- | --- | --- |

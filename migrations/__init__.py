@@ -1,1 +1,1 @@
-"""The views' tables, made by Alembic revisions only. `projections/schema.py` runs them, without an alembic.ini."""
+"""The views' tables, by Alembic revisions only. `projections/schema.py` runs them, without an alembic.ini."""

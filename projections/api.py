@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from projections.exports import csv_text
-from projections.queries import Kind, Queries
+from projections.queries import COLUMNS, Kind, Queries
 from streams import times
 from streams.clock import Clock
 
@@ -139,8 +139,7 @@ class Api:
         page = await self._queries.usage(kind, organization, days["from"], days["to"])
         if not _wants_csv(request):
             return _json({"rows": page.rows, "truncated": page.truncated})
-        columns = list(page.rows[0]) if page.rows else ["id", "client_org_id", "usage_date"]
-        response = web.Response(text=csv_text(columns, page.rows, _NUMBERS), content_type="text/csv")
+        response = web.Response(text=csv_text(COLUMNS[kind], page.rows, _NUMBERS), content_type="text/csv")
         response.headers["X-Truncated"] = str(page.truncated).lower()
         return response
 

@@ -1,7 +1,7 @@
-"""Rows as CSV that a spreadsheet opens without running anything.
+r"""Rows as CSV that a spreadsheet opens without running anything.
 
 >>> csv_text(["model", "cost"], [{"model": "=HYPERLINK(0)", "cost": "-1.5"}], numbers=["cost"])
-"model,cost\\r\\n'=HYPERLINK(0),-1.5\\r\\n"
+"model,cost\r\n'=HYPERLINK(0),-1.5\r\n"
 
 A text that begins like a formula gets a leading '. Figures of ours stay numbers.
 """

@@ -67,6 +67,15 @@ _SUMS = """sum(total_requests) AS requests, sum(unpriced_requests) AS unpriced_r
     sum(markup_cost_nano) AS markup_cost_nano"""
 
 
+# The fields of a row of `usage`, in order.
+COLUMNS: Mapping[Kind, Sequence[str]] = {
+    kind: [
+        text.rpartition(" ")[2] for text in f"id, client_org_id, usage_date, {names}, {_FIGURES}".split(", ")
+    ]
+    for kind, (_, names, _) in _USAGE.items()
+}
+
+
 class Page(msgspec.Struct, frozen=True):
     """Rows, and whether there were more than an answer may hold."""
 
@@ -85,7 +94,7 @@ class Queries:
         """Open a database read-only; `ViewError` when there is none."""
         try:
             connection = await aiosqlite.connect(
-                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+                read_only(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
             )
         except aiosqlite.OperationalError as error:
             raise ViewError(f"{path} can't be opened: {error}") from None
@@ -145,6 +154,11 @@ class Queries:
             if "no such" in str(error):
                 raise SchemaMismatch(f"{error}: run `genledger db upgrade`") from error
             raise ViewError(f"the views can't be read: {error}") from error
+
+
+def read_only(path: Path) -> str:
+    """The URI that opens a database for reading."""
+    return f"{path.resolve().as_uri()}?mode=ro"
 
 
 def usage_query(kind: Kind, organization: str, first: str, last: str, limit: int) -> tuple[str, list[Any]]:

@@ -60,9 +60,22 @@ TABLES: dict[str, Table] = {
     "client_organizations": Table(
         "20250725_000",
         ("id",),
-        ("id", "name", "openrouter_api_key", "openrouter_key_hash", "markup_rate", "monthly_limit")
-        + ("billing_email", "is_active", "created_at", "updated_at")
-        + ("markup_rate_text", "monthly_limit_text", "timezone", "has_settings"),
+        (
+            "id",
+            "name",
+            "openrouter_api_key",
+            "openrouter_key_hash",
+            "markup_rate",
+            "monthly_limit",
+            "billing_email",
+            "is_active",
+            "created_at",
+            "updated_at",
+            "markup_rate_text",
+            "monthly_limit_text",
+            "timezone",
+            "has_settings",
+        ),
     ),
     "user_client_mapping": Table(
         "20250725_000",
@@ -73,9 +86,20 @@ TABLES: dict[str, Table] = {
     "client_live_counters": Table(
         "20250725_000",
         ("client_org_id",),
-        ("client_org_id", "current_date", "today_tokens", "today_requests", "today_raw_cost")
-        + ("today_markup_cost", "last_updated", "today_raw_cost_nano", "today_markup_cost_nano")
-        + ("today_unpriced_requests", "timezone", "last_ms"),
+        (
+            "client_org_id",
+            "current_date",
+            "today_tokens",
+            "today_requests",
+            "today_raw_cost",
+            "today_markup_cost",
+            "last_updated",
+            "today_raw_cost_nano",
+            "today_markup_cost_nano",
+            "today_unpriced_requests",
+            "timezone",
+            "last_ms",
+        ),
     ),
     "client_daily_usage": Table(
         "20250725_000",
@@ -98,16 +122,37 @@ TABLES: dict[str, Table] = {
     "processed_generations": Table(
         "20250725_001",
         ("id",),
-        ("id", "client_org_id", "generation_date", "processed_at", "total_cost", "total_tokens")
-        + ("total_cost_nano",),
+        (
+            "id",
+            "client_org_id",
+            "generation_date",
+            "processed_at",
+            "total_cost",
+            "total_tokens",
+            "total_cost_nano",
+        ),
         ("idx_processed_client_date", "idx_processed_at", "idx_processed_generation_id"),
     ),
     "processed_generation_cleanup_log": Table(
         "20250725_002",
         ("id",),
-        ("id", "cleanup_date", "cutoff_date", "days_retained", "records_before", "records_deleted")
-        + ("records_remaining", "old_tokens_removed", "old_cost_removed", "storage_saved_kb")
-        + ("cleanup_duration_seconds", "success", "error_message", "created_at", "old_cost_removed_nano"),
+        (
+            "id",
+            "cleanup_date",
+            "cutoff_date",
+            "days_retained",
+            "records_before",
+            "records_deleted",
+            "records_remaining",
+            "old_tokens_removed",
+            "old_cost_removed",
+            "storage_saved_kb",
+            "cleanup_duration_seconds",
+            "success",
+            "error_message",
+            "created_at",
+            "old_cost_removed_nano",
+        ),
         ("idx_cleanup_date_success",),
     ),
     "positions": Table(

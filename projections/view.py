@@ -40,7 +40,7 @@ class Item(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=Item)
-ChangesT = TypeVar("ChangesT", covariant=True)
+ChangesT = TypeVar("ChangesT", covariant=True)  # noqa: PLC0105 - the name is the same everywhere
 
 
 class View(Protocol[ItemT, ChangesT]):

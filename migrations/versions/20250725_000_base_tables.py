@@ -116,7 +116,8 @@ INDEXES = (
     "CREATE INDEX idx_daily_date ON client_daily_usage (usage_date, client_org_id)",
     """CREATE INDEX idx_user_daily_client_date ON client_user_daily_usage
         (client_org_id, usage_date, openrouter_user_id)""",
-    "CREATE INDEX idx_user_daily_date ON client_user_daily_usage (usage_date, client_org_id, openrouter_user_id)",
+    """CREATE INDEX idx_user_daily_date ON client_user_daily_usage
+        (usage_date, client_org_id, openrouter_user_id)""",
     """CREATE INDEX idx_model_daily_rank ON client_model_daily_usage
         (client_org_id, usage_date, total_requests DESC, raw_cost_nano DESC, model_name)""",
     "CREATE INDEX idx_model_daily_date ON client_model_daily_usage (usage_date, client_org_id, model_name)",

@@ -27,14 +27,25 @@ _USER = """INSERT INTO user_client_mapping
     created_at = excluded.created_at, updated_at = excluded.updated_at"""
 
 
-def write(connection: sqlite3.Connection, partition: int, changes: Changes) -> Iterator[None]:
+def write(connection: sqlite3.Connection, _partition: int, changes: Changes) -> Iterator[None]:
     """Bring the rows forward, in bounded pieces of the caller's transaction."""
     for organizations in pieces(changes.organizations.values()):
         connection.executemany(
             _ORGANIZATION,
             [
-                (row.id, row.name, row.key_reference, row.key_hash, row.markup, row.monthly_limit)
-                + (row.billing_email, row.timezone, row.active, row.created_s, row.updated_s)
+                (
+                    row.id,
+                    row.name,
+                    row.key_reference,
+                    row.key_hash,
+                    row.markup,
+                    row.monthly_limit,
+                    row.billing_email,
+                    row.timezone,
+                    row.active,
+                    row.created_s,
+                    row.updated_s,
+                )
                 for row in organizations
             ],
         )
@@ -43,8 +54,15 @@ def write(connection: sqlite3.Connection, partition: int, changes: Changes) -> I
         connection.executemany(
             _USER,
             [
-                (row_id(row.organization, row.user), row.organization, row.user, row.user_id)
-                + (row.active, row.created_s, row.updated_s)
+                (
+                    row_id(row.organization, row.user),
+                    row.organization,
+                    row.user,
+                    row.user_id,
+                    row.active,
+                    row.created_s,
+                    row.updated_s,
+                )
                 for row in users
             ],
         )

@@ -15,7 +15,7 @@ _ROW = """INSERT INTO processed_generations
     total_tokens = excluded.total_tokens, total_cost_nano = excluded.total_cost_nano"""
 
 
-def write(connection: sqlite3.Connection, partition: int, changes: Changes) -> Iterator[None]:
+def write(connection: sqlite3.Connection, _partition: int, changes: Changes) -> Iterator[None]:
     """Bring the rows forward, in bounded pieces of the caller's transaction."""
     for ids in pieces(changes.forgotten):
         connection.executemany(_FORGET, [(id,) for id in ids])

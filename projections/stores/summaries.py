@@ -200,7 +200,7 @@ def _write_live(connection: sqlite3.Connection, changes: Changes) -> Iterator[No
         yield
 
 
-def _known(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> dict[str, Any]:
+def _known(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> dict[object, Any]:
     return dict(connection.execute(query, (json.dumps(list(ids)),)))
 
 

@@ -66,7 +66,7 @@ def read(line: bytes) -> Event:
         raise Refused("not an object")
     unknown = set(fields) - _KNOWN
     if unknown:
-        raise Refused(f"{sorted(unknown)[0]}: not a field")
+        raise Refused(f"{min(unknown)}: not a field")
     texts = {name: _text(fields, name) for name in _TEXT}
     counts = {name: _count(fields, name, 10**12) for name in _TOKENS}
     void = _flag(fields, "void") or False

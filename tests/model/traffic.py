@@ -208,7 +208,11 @@ class _Maker:
         fields["id"] = self._id(self.moment_s)
         fields["source"] = r.choice(("webhook", "sdk"))
         if r.random() < 0.2:
-            fields |= {"latency_ms": r.randint(50, 90_000), "finish_reason": "stop", "cached_tokens": prompt // 2}
+            fields |= {
+                "latency_ms": r.randint(50, 90_000),
+                "finish_reason": "stop",
+                "cached_tokens": prompt // 2,
+            }
         return fields
 
     def _cost(self, prompt: int, completion: int) -> Decimal:

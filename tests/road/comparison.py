@@ -90,7 +90,9 @@ def book_differences(data: Path, model: Model) -> list[str]:
         if topic == "generations":
             counted = sum(n for (p, _), n in actual.items() if p == number)
             if not counted == end == lengths["usage", number]:
-                found.append(f"partition {number}: {end} records, {lengths['usage', number]} facts, {counted} booked")
+                found.append(
+                    f"partition {number}: {end} records, {lengths['usage', number]} facts, {counted} booked"
+                )
     return found
 
 

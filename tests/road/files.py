@@ -22,7 +22,11 @@ from tests.model.tables import SettingsRecord
 from tests.model.traffic import Traffic
 
 VIEWS = "genledger.db"
-FOLLOWERS = {"generations": ("summaries", "processed"), "organizations": ("organizations",), "users": ("users",)}
+FOLLOWERS = {
+    "generations": ("summaries", "processed"),
+    "organizations": ("organizations",),
+    "users": ("users",),
+}
 
 Row = tuple[int, int, bytes | None, bytes | None, bytes]
 Place = tuple[str, int]
@@ -44,7 +48,9 @@ def ends(data: Path) -> dict[Place, int]:
     """The next offset of each partition of each topic."""
     found: dict[Place, int] = {}
     for connection in logs(data):
-        for topic, number, end in connection.execute('SELECT topic, "partition", next_offset FROM partitions'):
+        for topic, number, end in connection.execute(
+            'SELECT topic, "partition", next_offset FROM partitions'
+        ):
             found[topic, number] = end
     return found
 

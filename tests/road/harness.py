@@ -1,9 +1,9 @@
 """A real `genledger serve` in a process of its own: start it, post to it, stop it, kill it.
 
-    with Service(data) as service:
-        service.post("/api/v1/organizations", {"id": "acme"})
-        service.send(lines)
-    service.kill()            # -9; `Service(data)` again goes on from its files
+service = Service(data).start()
+service.post("/api/v1/organizations", {"id": "acme"})
+service.send(lines)
+service.kill()            # -9; `Service(data)` again goes on from its files
 """
 
 import json

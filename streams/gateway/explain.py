@@ -1,0 +1,179 @@
+"""One generation's whole story: its winner, where it is counted, and every decision about it.
+
+    GET /api/v1/generations/gen-1
+    GET /api/v1/generations/gen-1/duplicate?model=m&cost=0.0123
+
+The winner comes from the ledger's table; the history is a scan of the id's partition of `usage`, in
+batches, with a turn for others between them and an end: what could not be read in time is `truncated`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams import fact, generation, money, times, topics
+from streams.clock import monotonic_s
+from streams.fact import Entry, Fact
+from streams.gateway.access import Caller
+from streams.gateway.answers import answer, invalid, not_found
+from streams.generation import Generation
+from streams.known import Known
+from streams.log.interface import Log
+from streams.log.partition import partition_of
+from streams.settings import Settings
+
+Lookup = Callable[[str], Awaitable[Known | None]]
+
+HISTORY_FACTS_MAX = 1000
+SCAN_RECORDS = 1000
+SCANS_MAX = 2
+# The seeds' tolerance: one millionth of a dollar.
+TOLERANCE_NANO = 1000
+
+
+class Explain:
+    """The two handlers."""
+
+    def __init__(self, log: Log, lookup: Lookup, settings: Settings) -> None:
+        self._log = log
+        self._lookup = lookup
+        self._timeout_s = settings.explain_timeout_s
+        self._scans = asyncio.Semaphore(SCANS_MAX)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """GET /api/v1/generations/{id}"""
+        id = request.match_info["id"]
+        known = await self._visible(id, request["caller"])
+        if known is None and request["caller"].organization:
+            raise _absent()
+        facts, truncated = await self._history(id)
+        if known is None and not facts:
+            raise _absent()
+        organization = request["caller"].organization
+        body = {
+            "id": id,
+            "known": known is not None,
+            **(_known_of(known) if known else {"organization": None, "winner": None, "counted": None}),
+            "history": [told(fact, organization) for fact in facts],
+            "truncated": truncated,
+        }
+        return answer(200, body)
+
+    async def duplicate(self, request: web.Request) -> web.Response:
+        """GET /api/v1/generations/{id}/duplicate?model=&cost="""
+        cost_nano = _cost_of(request.query.get("cost", ""))
+        known = await self._visible(request.match_info["id"], request["caller"])
+        return answer(200, compared(known, request.query.get("model", ""), cost_nano))
+
+    async def _visible(self, id: str, caller: Caller) -> Known | None:
+        """What is known of an id, as far as the caller may know it."""
+        known = await self._lookup(id)
+        if known is not None and caller.organization not in ("", known.winner.organization):
+            return None
+        return known
+
+    async def _history(self, id: str) -> tuple[list[Fact], bool]:
+        """The newest facts of an id, oldest first, and whether something is missing."""
+        key = id.encode()
+        partition = partition_of(key, self._log.partitions(topics.USAGE))
+        found: deque[Fact] = deque(maxlen=HISTORY_FACTS_MAX)
+        count = 0
+        deadline_s = monotonic_s() + self._timeout_s
+        async with self._scans:
+            offset = self._log.start_offset(topics.USAGE, partition)
+            end = self._log.end_offset(topics.USAGE, partition)
+            while offset < end and monotonic_s() < deadline_s:
+                records = await self._log.read(topics.USAGE, partition, offset, SCAN_RECORDS)
+                if not records:
+                    break
+                for record in records:
+                    if record.key == key and record.value is not None:
+                        found.append(fact.decode(record.value, record.headers))
+                        count += 1
+                offset = records[-1].offset + 1
+                await asyncio.sleep(0)
+        return list(found), offset < end or count > len(found)
+
+
+def _absent() -> Exception:
+    return not_found("there is no such generation")
+
+
+def _cost_of(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return money.nano_of(text)
+    except ValueError as error:
+        raise invalid("cost", str(error)) from None
+
+
+def compared(known: Known | None, model: str, cost_nano: int | None) -> dict[str, Any]:
+    """Whether a request of this model and cost is one that is known: the seeds' question. Pure."""
+    if known is None:
+        return {"known": False, "duplicate": False, "same_model": False, "cost_difference": None}
+    same_model = known.winner.model == model
+    winner_nano = known.winner.cost_nano
+    if cost_nano is None or winner_nano is None:
+        # Unknown is not zero: only two unknown costs are alike.
+        near, difference = cost_nano is winner_nano, None
+    else:
+        near = abs(cost_nano - winner_nano) < TOLERANCE_NANO
+        difference = money.text_of(abs(cost_nano - winner_nano))
+    return {
+        "known": True,
+        "duplicate": same_model and near,
+        "same_model": same_model,
+        "cost_difference": difference,
+    }
+
+
+def _known_of(known: Known) -> dict[str, Any]:
+    winner: Generation = known.winner
+    counted = None
+    if not winner.void:
+        counted = {
+            "organization": winner.organization,
+            "day": known.terms.day,
+            "timezone": known.terms.zone,
+            "markup": known.terms.rate,
+            "user_id": known.terms.user_id or winner.user,
+            "opening_balance": known.opening,
+        }
+    return {
+        "organization": winner.organization,
+        "winner": msgspec.Raw(generation.encode(winner)),
+        "dated_by_log": None if known.dated_ns is None else times.text_of(known.dated_ns),
+        "counted": counted,
+    }
+
+
+def told(fact: Fact, organization: str) -> dict[str, Any]:
+    """A decision as JSON. To a caller of one organisation nothing of another's is told. Pure."""
+    own = not organization or fact.fate not in ("conflict", "quarantined")
+    return {
+        "partition": fact.partition,
+        "offset": fact.offset,
+        "time": times.text_of(fact.time_ms * times.MS_NS),
+        "fate": fact.fate,
+        "plus": _entry_of(fact.plus, organization),
+        "minus": _entry_of(fact.minus, organization),
+        "reason": fact.reason,
+        "detail": fact.detail if own else "",
+    }
+
+
+def _entry_of(entry: Entry | None, organization: str) -> dict[str, Any] | None:
+    """One side of a fact: money as decimal text, time as RFC 3339."""
+    if entry is None or organization not in ("", entry.organization):
+        return None
+    found: dict[str, Any] = msgspec.to_builtins(entry)
+    for name in ("cost", "markup", "upstream_cost"):
+        nano = found.pop(f"{name}_nano", None)
+        found[name] = None if nano is None else money.text_of(nano)
+    found["created_at"] = times.text_of(found.pop("created_ns", 0))
+    return found

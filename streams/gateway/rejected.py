@@ -1,0 +1,138 @@
+"""What was not taken, with its bytes and why; and the way back onto the log, for an administrator.
+
+    GET  /api/v1/rejected?limit=100&after=0:17
+    GET  /api/v1/rejected/0/18
+    POST /api/v1/rejected/0/18/redrive {"force": true}
+"""
+
+import base64
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from streams import records, topics
+from streams.gateway import body as bodies
+from streams.gateway.answers import Refusal, answer, invalid, not_found
+from streams.gateway.intake import Intake
+from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded, time_of
+from streams.log.interface import Log, Message, Record
+from streams.log.partition import partition_of
+from streams.settings import Settings
+
+LIMIT = 100
+LIMIT_MAX = 1000
+DIGITS_MAX = 18
+# What the rejected record says of itself; the rest of its headers were the record's own.
+_KEPT_HEADERS = ("schema", records.KIND)
+
+
+class Redrive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`force` has an event counted that the horizon would refuse."""
+
+    force: bool = False
+
+
+class Rejected:
+    """The handlers."""
+
+    def __init__(self, log: Log, intake: Intake, room: bodies.Room, settings: Settings) -> None:
+        self._log = log
+        self._intake = intake
+        self._room = room
+        self._limits = msgspec.structs.replace(
+            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
+        )
+
+    async def list(self, request: web.Request) -> web.Response:
+        """GET /api/v1/rejected: by partition, then offset; `next` goes into the next call's `after`."""
+        limit = min(_number("limit", request.query.get("limit", str(LIMIT))), LIMIT_MAX) or LIMIT
+        first, offset = _place_after(request.query.get("after", ""))
+        found: list[Record] = []
+        for partition in range(first, self._log.partitions(topics.REJECTED)):
+            while len(found) < limit:
+                batch = await self._log.read(topics.REJECTED, partition, offset, limit - len(found))
+                if not batch:
+                    break
+                found += batch
+                offset = batch[-1].offset + 1
+            offset = 0
+        last = found[-1] if len(found) == limit else None
+        following = None if last is None else f"{last.partition}:{last.offset}"
+        return answer(200, {"rejected": [shown(record) for record in found], "next": following})
+
+    async def show(self, request: web.Request) -> web.Response:
+        """GET /api/v1/rejected/{partition}/{offset}"""
+        record = await self._record(request)
+        return answer(200, shown(record) | _value_of(record.value))
+
+    async def redrive(self, request: web.Request) -> web.Response:
+        """POST /api/v1/rejected/{partition}/{offset}/redrive"""
+        with self._room.seat() as seat:
+            text = await bodies.read(request, self._limits, seat)
+        wanted = decoded(text, Redrive) if text else Redrive()
+        message = again(await self._record(request), wanted.force, self._log.partitions(topics.GENERATIONS))
+        offsets = await self._intake.append([message])
+        return answer(202, {"partition": message.partition, "offset": offsets[0], "forced": wanted.force})
+
+    async def _record(self, request: web.Request) -> Record:
+        partition = _number("partition", request.match_info["partition"])
+        offset = _number("offset", request.match_info["offset"])
+        if partition < self._log.partitions(topics.REJECTED):
+            found = await self._log.read(topics.REJECTED, partition, offset, 1)
+            if found and found[0].offset == offset:
+                return found[0]
+        raise not_found("there is no rejected record at that place")
+
+
+def again(record: Record, force: bool, partitions: int) -> Message:
+    """A rejected record as it goes onto `generations` once more. Pure."""
+    if record.key is None or record.value is None:
+        missing = "key" if record.key is None else "value"
+        raise Refusal(409, "no_" + missing, f"the record has no {missing}: publish its event anew")
+    headers = tuple((name, value) for name, value in record.headers if name in _KEPT_HEADERS)
+    if force:
+        headers += ((records.FORCE, b"1"),)
+    partition = partition_of(record.key, partitions)
+    return Message(topics.GENERATIONS, partition, record.key, record.value, headers)
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """A rejected record as JSON, without its bytes."""
+    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "time": time_of(record.time_ms),
+        "key": None if record.key is None else record.key.decode(errors="backslashreplace"),
+        "reason": headers.get("reason", ""),
+        "error": headers.get("error", ""),
+        "source_partition": headers.get("partition"),
+        "source_offset": headers.get("offset"),
+        "size_bytes": len(record.value or b""),
+    }
+
+
+def _value_of(value: bytes | None) -> dict[str, Any]:
+    """The bytes as text when they are UTF-8, else as base64."""
+    if value is None:
+        return {"value": None, "encoding": "null"}
+    try:
+        return {"value": value.decode(), "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        return {"value": base64.b64encode(value).decode(), "encoding": "base64"}
+
+
+def _number(field: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
+        raise invalid(field, "must be a whole number, 0 or more")
+    return int(text)
+
+
+def _place_after(text: str) -> tuple[int, int]:
+    if not text:
+        return 0, 0
+    partition, colon, offset = text.partition(":")
+    if not colon:
+        raise invalid("after", "must be PARTITION:OFFSET, as `next` was")
+    return _number("after", partition), _number("after", offset) + 1

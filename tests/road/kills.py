@@ -1,0 +1,112 @@
+"""Kills with -9 in the middle of the traffic, each at a named point with a backlog behind it.
+
+    kills = Kills(data, traffic, deliveries, seed)
+    for phase in phases:
+        kills.until(phase)              # posts until the process dies there
+    told = kills.finish()               # posts the rest, waits, stops
+
+A batch whose answer was lost with the process is posted again, as a producer would.
+"""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.model.traffic import Delivery, Traffic
+from tests.road.files import positions, unapplied
+from tests.road.harness import Died, Service, set_up
+from tests.road.run import numbers, settle
+
+UNAPPLIED_MIN = 1000
+BATCH = 5000
+DEATH_S = 20.0
+# What is on disk at each point, in the words of the issue.
+PHASES = {
+    "republished": "winners published again, facts not written",
+    "transaction-open": "facts and changelog written, not committed",
+    "transaction-committed": "facts and changelog written and committed, the local store not",
+    "summaries-transaction": "inside the summaries' transaction",
+    "recovery": "the ledger's table is being recovered",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One kill: where, the how-manieth time there, with how many records unapplied, after how many lines."""
+
+    phase: str
+    count: int
+    unapplied: int
+    posted: int
+
+
+class Kills:
+    """Feeds a service that dies again and again."""
+
+    def __init__(self, data: Path, traffic: Traffic, deliveries: Sequence[Delivery], seed: int) -> None:
+        self.data = data
+        self.traffic = traffic
+        self.done: list[Kill] = []
+        self._left = list(reversed(_batches(deliveries)))
+        self._random = random.Random(seed)
+        self._posted = 0
+        self._told: Counter[int] = Counter()
+        with Service(data) as service:
+            set_up(service, traffic)
+
+    def until(self, phase: str) -> Kill:
+        """Run and post until the process dies at a point."""
+        count = 1 if phase == "recovery" else self._random.randint(1, 3)
+        if phase == "recovery":
+            self._make_recovery_due()
+        service = Service(self.data, kill_at=f"{phase}:{count}")
+        service.start(wait=False)
+        try:
+            try:
+                service.wait_ready()
+                while self._left:
+                    self._post(service)
+            except Died:
+                pass
+            assert service.wait_killed(DEATH_S), f"it did not die at {phase}:{count}\n{service.tail()}"
+        finally:
+            if service.alive:
+                service.kill()
+        assert service.tail().rstrip().endswith(f"killed at {phase}"), service.tail()
+        kill = Kill(phase, count, unapplied(self.data), self._posted)
+        assert kill.unapplied >= UNAPPLIED_MIN, f"only {kill.unapplied} records were unapplied at {phase}"
+        self.done.append(kill)
+        return kill
+
+    def _make_recovery_due(self) -> None:
+        """A backlog, and a table that has to be read back from its changelog."""
+        with Service(self.data, without=["summaries"]) as service:
+            while self._left and unapplied(self.data) < UNAPPLIED_MIN + BATCH:
+                self._post(service)
+        shutil.rmtree(self.data / "tables", ignore_errors=True)
+
+    def _post(self, service: Service) -> None:
+        batch = self._left[-1]
+        refused = service.send([delivery.line for delivery in batch])
+        assert refused == [place for place, delivery in enumerate(batch) if delivery.bad]
+        self._left.pop()
+        self._posted += len(batch)
+        self._told.update(numbers(batch))
+
+    def finish(self) -> Counter[int]:
+        """Post the rest, wait until all is taken, and stop; how often each line was acknowledged."""
+        with Service(self.data) as service:
+            while self._left:
+                self._post(service)
+            settle(service)
+            assert service.get("/api/v1/books")["balanced"] is True
+            assert service.stop() == 0, service.tail()
+        assert positions(self.data)
+        return self._told
+
+
+def _batches(deliveries: Sequence[Delivery]) -> list[Sequence[Delivery]]:
+    return [deliveries[start : start + BATCH] for start in range(0, len(deliveries), BATCH)]

@@ -1,0 +1,489 @@
+"""The command line: its help, its exit codes, and what each verb asks of the service.
+
+`FakeGateway` answers over real HTTP as the gateway does; the real one is tested with the road itself.
+"""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from genledger import publisher
+from genledger.main import app, run
+from genledger.reference import commands
+from streams import generation
+from streams.errors import BadEvent
+
+EVERY_COMMAND = list(commands(app))
+
+
+class FakeGateway(ThreadingHTTPServer):
+    """Takes events as the gateway does, and answers what it was told to answer."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.bodies = []  # the lines of each body that was taken, in order
+        self.asked = []  # (method, path, query, body, authorization)
+        self.answers = {}  # (method, path): JSON to answer with
+        self.next_statuses = []  # statuses to answer publishing with, before taking anything
+        self.refuse_body_with = b"\x00"  # a body with these bytes is refused as a whole
+        self.delay_s = 0.0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def ids(self):
+        return Counter(json.loads(line)["id"] for body in self.bodies for line in body)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self._handle(b"")
+
+    def do_POST(self):
+        self._handle(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _handle(self, body):
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.server.asked.append((self.command, parts.path, query, body, self.headers["Authorization"]))
+        if (self.command, parts.path) == ("POST", "/api/v1/generations"):
+            return self._take(body)
+        answer = self.server.answers.get((self.command, parts.path))
+        if answer is None:
+            return self._answer(404, {"error": {"code": "not_found", "message": "there is none", "field": None}})
+        return self._answer(200, answer)
+
+    def _take(self, body):
+        time.sleep(self.server.delay_s)
+        if self.server.next_statuses:
+            status = self.server.next_statuses.pop(0)
+            error = {"error": {"code": "log_full", "message": "too much is waiting", "field": None}}
+            return self._answer(status, error, {"Retry-After": "0"})
+        if self.server.refuse_body_with in body:
+            return self._answer(400, {"error": {"code": "bad", "message": "not allowed here", "field": None}})
+        rejected, taken = [], []
+        for index, line in enumerate(body.splitlines()):
+            try:
+                generation.decode(line)
+                taken.append(line)
+            except BadEvent as error:
+                rejected.append({"index": index, "field": error.field, "error": error.error})
+        self.server.bodies.append(taken)
+        answer = {"accepted": len(taken), "rejected": rejected, "ignored_fields": []}
+        return self._answer(202 if taken else 422, answer)
+
+    def _answer(self, status, value, headers=None):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def gateway(monkeypatch):
+    server = FakeGateway()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("GENLEDGER_URL", server.url)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("GENLEDGER_"):
+            monkeypatch.delenv(name)
+
+
+def events(count, start=1):
+    """So many lines, one event each."""
+    return [
+        json.dumps({"id": f"gen-{n}", "organization": "acme", "model": "m", "cost": "0.01"}).encode()
+        for n in range(start, start + count)
+    ]
+
+
+def write(path, lines):
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return str(path)
+
+
+# Help and exit codes
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_help_opens_with_an_example(words, capsys):
+    """Each command explains itself, examples of itself first, and exits with 0."""
+    assert run([*words, "--help"]) == 0
+    first, example, *_ = capsys.readouterr().out.splitlines()
+    assert first == "Examples:"
+    assert f"genledger {' '.join(words)}" in example
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["orgs", "nope"],
+        ["books", "--nope"],
+        ["explain"],
+        ["report", "--org", "acme"],
+        ["report", "--org", "acme", "--month", "2026-13"],
+        ["report", "--org", "acme", "--month", "2026-11", "--by", "moon"],
+        ["publish", "no-such-file"],
+        ["rejected", "show", "seventeen"],
+        ["rejected", "redrive"],
+        ["rejected", "redrive", "1/2", "--all"],
+        ["orgs", "set", "acme"],
+        ["keys", "create", "--rights", "god"],
+        ["serve", "--port", "many"],
+        ["books", "--url", "not-a-url"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_exits_with_2(arguments, capsys):
+    """What can't be understood exits with 2, says so on stderr, and prints nothing on stdout."""
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err != ""
+
+
+def test_an_unknown_setting_is_wrong_use(monkeypatch, capsys):
+    """A slip in a setting's name stops the command and names it."""
+    monkeypatch.setenv("GENLEDGER_PROT", "9000")
+    assert run(["config", "show"]) == 2
+    assert "GENLEDGER_PROT" in capsys.readouterr().err
+
+
+def test_config_show_tells_where_each_value_came_from(monkeypatch, tmp_path, capsys):
+    """Each setting is shown with its origin, and a secret's value never is."""
+    (tmp_path / "genledger.toml").write_text('GENLEDGER_DATA = "elsewhere"\n')
+    (tmp_path / "secret").write_text("glk_hidden\n")
+    monkeypatch.setenv("GENLEDGER_PORT", "9000")
+    monkeypatch.setenv("GENLEDGER_KEY_FILE", str(tmp_path / "secret"))
+    assert run(["config", "show", "--origin", "--json"]) == 0
+    out = capsys.readouterr().out
+    rows = {row["setting"]: row for row in json.loads(out)}
+    assert (rows["GENLEDGER_PORT"]["value"], rows["GENLEDGER_PORT"]["origin"]) == (9000, "environment")
+    assert rows["GENLEDGER_DATA"]["origin"] == "genledger.toml"
+    assert rows["GENLEDGER_HOST"]["origin"] == "default"
+    assert rows["GENLEDGER_KEY"]["value"] == "(set)"
+    assert "glk_hidden" not in out
+
+
+def test_a_command_without_a_service_says_how_to_start_it(monkeypatch, capsys):
+    """Where nothing answers, the command fails and says what to do."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    assert run(["books"]) == 1
+    assert "genledger serve" in capsys.readouterr().err
+
+
+def test_a_command_names_the_process_that_holds_the_log(monkeypatch, tmp_path, capsys):
+    """Where nothing answers but the log is open, the command names who has it."""
+    from streams.log.sqlite.lock import Lock
+
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    (tmp_path / "data" / "log").mkdir(parents=True)
+    lock = Lock(tmp_path / "data" / "log")
+    try:
+        assert run(["books"]) == 1
+    finally:
+        lock.release()
+    assert f"Process {os.getpid()} has the log" in capsys.readouterr().err
+
+
+def test_the_installed_command_keeps_data_and_messages_apart(gateway):
+    """The real process prints data on stdout, errors on stderr, and exits as documented."""
+    gateway.answers["GET", "/api/v1/organizations"] = {"organizations": []}
+    done = _genledger("orgs", "list", "--json")
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, [], b"")
+    failed = _genledger("orgs", "show", "nobody")
+    assert (failed.returncode, failed.stdout) == (1, b"")
+    assert b"there is none (404 not_found)" in failed.stderr
+
+
+def _genledger(*arguments, **options):
+    command = [sys.executable, "-c", "from genledger.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False, **options)
+
+
+# Publish
+
+
+def test_publish_reports_each_rejected_line_by_its_number(gateway, tmp_path, capsys):
+    """Good lines are taken, each bad one is named by its line, and the exit code is 1."""
+    lines = [*events(3), b"", b'{"id":"x"}', b"\xff", *events(2, start=4), b"not json", b"[" * 300_000]
+    file = write(tmp_path / "usage.ndjson", lines)
+    assert run(["publish", file, "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"lines": 10, "accepted": 5, "rejected": 4}
+    told = [line.partition(":")[0] for line in captured.err.splitlines() if line.startswith("line ")]
+    assert told == ["line 5", "line 6", "line 9", "line 10"]
+    assert gateway.ids == Counter({f"gen-{n}": 1 for n in range(1, 6)})
+
+
+def test_publish_sends_batches_of_a_thousand(gateway, tmp_path):
+    """A file goes out in batches of 1,000 lines, all of them, in order."""
+    assert run(["publish", write(tmp_path / "usage.ndjson", events(2500))]) == 0
+    assert [len(body) for body in gateway.bodies] == [1000, 1000, 500]
+    assert [line for body in gateway.bodies for line in body] == events(2500)
+
+
+@pytest.mark.parametrize("status", [503, 507, 429, 408])
+def test_publish_comes_back_when_told_later(gateway, tmp_path, status, capsys):
+    """A service that can't take a batch now gets the same batch again, once."""
+    gateway.next_statuses = [status]
+    assert run(["publish", write(tmp_path / "usage.ndjson", events(10))]) == 0
+    assert gateway.ids == Counter({f"gen-{n}": 1 for n in range(1, 11)})
+    assert str(status) in capsys.readouterr().err
+
+
+def test_publish_gives_up_after_a_bounded_number_of_tries(gateway, tmp_path, monkeypatch, capsys):
+    """A service that never can ends the command with 1, and a later run goes on after what was taken."""
+    monkeypatch.setattr(publisher, "ATTEMPTS_MAX", 3)
+    monkeypatch.setattr(publisher, "BATCH_LINES_MAX", 10)
+    file = write(tmp_path / "usage.ndjson", events(25))
+    gateway.next_statuses = [503, 503]
+    monkeypatch.setattr(publisher.Publisher, "_wait", _close_after_two_batches(gateway))
+    assert run(["publish", file]) == 1
+    assert "run the command again" in capsys.readouterr().err
+    gateway.next_statuses = []
+    monkeypatch.setattr(publisher.Publisher, "_wait", lambda *args: None)
+    assert run(["publish", file]) == 0
+    assert gateway.ids == Counter({f"gen-{n}": 1 for n in range(1, 26)})
+
+
+def _close_after_two_batches(gateway):
+    def wait(self, why, attempt, asked_s):
+        if attempt == 2 and len(gateway.bodies) == 0:
+            # The third try of the first batch succeeds; from then on the log is full for good.
+            def full_from_now_on():
+                while not gateway.bodies:
+                    time.sleep(0.001)
+                gateway.next_statuses = [503] * 100
+
+            threading.Thread(target=full_from_now_on).start()
+            gateway.delay_s = 0.05
+
+    return wait
+
+
+def test_publish_finds_the_line_that_spoils_its_body(gateway, tmp_path, capsys):
+    """When a body is refused as a whole, the one line to blame is found and the others are taken."""
+    gateway.refuse_body_with = b"gen-700"
+    assert run(["publish", write(tmp_path / "usage.ndjson", events(1500))]) == 1
+    assert "line 700: not allowed here" in capsys.readouterr().err
+    assert len(gateway.ids) == 1499
+    assert set(gateway.ids.values()) == {1}
+
+
+def test_publish_names_the_source_of_events_without_one(gateway, tmp_path):
+    """--source stands for events that name no source, and the cost stays as it was written."""
+    lines = [
+        b'{"id":"a","organization":"o","model":"m","cost":0.10}',
+        b'{"id":"b","organization":"o","model":"m","source":"sdk"}',
+    ]
+    packed = tmp_path / "usage.ndjson.gz"
+    packed.write_bytes(gzip.compress(b"\n".join(lines)))
+    assert run(["publish", str(packed), "--source", "backfill"]) == 0
+    first, second = gateway.bodies[0]
+    assert json.loads(first)["source"] == "backfill"
+    assert b"0.10" in first
+    assert json.loads(second)["source"] == "sdk"
+
+
+def test_publish_reads_standard_input(gateway):
+    """`-` publishes what is piped in, packed or not."""
+    for number, piped in enumerate([events(1)[0], gzip.compress(events(1, start=2)[0])], start=1):
+        assert _genledger("publish", "-", input=piped).returncode == 0
+        assert len(gateway.ids) == number
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_publish_killed_goes_on_where_it_was(gateway, tmp_path, packed, capsys):
+    """Killed with -9 amid a file, a second run sends only what the first had no answer for."""
+    text = b"".join(line + b"\n" for line in events(6000))
+    file = tmp_path / "usage.ndjson"
+    file.write_bytes(gzip.compress(text) if packed else text)
+    gateway.delay_s = 0.15
+    command = [sys.executable, "-c", "from genledger.main import main; main()", "publish", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _until(lambda: len(gateway.bodies) >= 2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    time.sleep(0.3)  # the batch on its way
+    taken = len(gateway.bodies)
+    assert 2 <= taken < 6, "the kill came too late to prove anything"
+    gateway.delay_s = 0
+    assert run(["publish", str(file)]) == 0
+    assert "going on after line" in capsys.readouterr().err
+    assert len(gateway.ids) == 6000
+    # At most the batch without an answer is sent twice.
+    assert sum(gateway.ids.values()) <= 7000
+    assert not list(tmp_path.glob("*.genledger-progress*"))
+
+
+def test_publish_does_not_take_another_file_for_the_one_it_was_at(gateway, tmp_path, capsys):
+    """A progress file that tells of another file's contents is left aside."""
+    file = tmp_path / "usage.ndjson"
+    write(file, events(10))
+    progress = {"head": "0" * 32, "head_bytes": 100, "offset": 300, "line": 5, "tally": {"lines": 5}}
+    (tmp_path / "usage.ndjson.genledger-progress").write_text(json.dumps(progress))
+    assert run(["publish", str(file)]) == 0
+    assert "beginning at the start" in capsys.readouterr().err
+    assert len(gateway.ids) == 10
+
+
+def test_publish_stops_when_the_key_is_refused(gateway, tmp_path, monkeypatch, capsys):
+    """A refused key is no line's fault: the command stops, and the key was shown as the setting says."""
+    monkeypatch.setenv("GENLEDGER_KEY", "glk_x")
+    gateway.next_statuses = [401]
+    assert run(["publish", write(tmp_path / "usage.ndjson", events(3))]) == 1
+    assert "401" in capsys.readouterr().err
+    assert gateway.asked[0][4] == "Bearer glk_x"
+
+
+def test_publish_refuses_a_damaged_gzip_file(gateway, tmp_path, capsys):
+    """A gzip file that breaks off is an error that says after which line."""
+    packed = gzip.compress(b"\n".join(events(3000)), compresslevel=1)
+    file = tmp_path / "usage.ndjson.gz"
+    file.write_bytes(packed[: len(packed) // 2])
+    assert run(["publish", str(file)]) == 1
+    assert "damaged after line" in capsys.readouterr().err
+
+
+def _until(condition, timeout_s=10):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to it"
+        time.sleep(0.005)
+
+
+# The other verbs
+
+
+def test_books_that_do_not_balance_exit_with_3(gateway, capsys):
+    """`books` prints each partition's fates, and exits with 3 when a record has none."""
+    row = {"partition": 0, "read": 3, "fates": {"counted": 2, "duplicate": 0}, "residue": 1, "in_flight": 0}
+    gateway.answers["GET", "/api/v1/books"] = {"balanced": False, "partitions": [row]}
+    assert run(["books"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out.split() == ["partition", "read", "counted", "residue", "in_flight", *"03210"]
+    assert "do not balance" in captured.err
+    gateway.answers["GET", "/api/v1/books"] = {"balanced": True, "partitions": []}
+    assert run(["books", "--json"]) == 0
+
+
+def test_explain_asks_for_any_id_to_the_letter(gateway, capsys):
+    """An id with slashes and spaces is asked for as it is; an unknown one exits with 1."""
+    gateway.answers["GET", "/api/v1/generations/a%2Fb%20c"] = {"id": "a/b c", "history": [{"fate": "counted"}]}
+    assert run(["explain", "a/b c"]) == 0
+    assert "counted" in capsys.readouterr().out
+    assert run(["explain", "gen-\x1b[31m"]) == 1
+    assert "\\x1b[31m" in capsys.readouterr().err
+
+
+def test_report_sums_exactly(gateway, capsys):
+    """A statement's total is the exact sum of its rows, far beyond what a float could hold."""
+    row = {"usage_date": "2026-11-01", "total_requests": 1, "total_tokens": 5, "unpriced_requests": 0}
+    gateway.answers["GET", "/api/v1/usage/models"] = {
+        "rows": [
+            {**row, "model_name": "=cmd", "raw_cost": "90000000.000000001", "markup_cost": "0.1"},
+            {**row, "model_name": "=cmd", "raw_cost": "0.000000001", "markup_cost": "0.2"},
+            {**row, "model_name": "b\x1b", "raw_cost": "0", "markup_cost": "0"},
+        ]
+    }
+    arguments = ["report", "--org", "acme", "--month", "2028-02", "--by", "model"]
+    assert run([*arguments, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"]["raw_cost"] == "90000000.000000002"
+    assert found["total"]["markup_cost"] == "0.3"
+    assert found["total"]["total_requests"] == 3
+    assert gateway.asked[0][2] == {"org": "acme", "from": "2028-02-01", "to": "2028-02-29"}
+    assert run([*arguments, "--format", "csv"]) == 0
+    assert "\n'=cmd,2,10,0," in capsys.readouterr().out
+    assert run(arguments) == 0
+    assert "b\\x1b" in capsys.readouterr().out
+
+
+def test_rejected_lists_page_by_page_and_redrives_what_is_named(gateway, capsys):
+    """All pages are listed; redrive publishes what is named, and with --dry-run nothing."""
+    item = {"partition": 2, "offset": 17, "reason": "undecodable", "error": "not JSON", "value": "{"}
+    gateway.answers["GET", "/api/v1/rejected"] = {"rejected": [item], "next": None}
+    gateway.answers["GET", "/api/v1/rejected/2/17"] = item
+    gateway.answers["POST", "/api/v1/rejected/2/17/redrive"] = {"accepted": 1}
+    assert run(["rejected", "list"]) == 0
+    assert "2/17" in capsys.readouterr().out
+    assert run(["rejected", "redrive", "--all", "--dry-run"]) == 0
+    assert not [asked for asked in gateway.asked if asked[0] == "POST"]
+    assert run(["rejected", "redrive", "2/17", "--force"]) == 0
+    assert [json.loads(asked[3]) for asked in gateway.asked if asked[0] == "POST"] == [{"force": True}]
+    assert run(["rejected", "redrive", "3/1"]) == 1
+
+
+def test_a_new_key_is_all_that_stdout_has(gateway, capsys):
+    """`keys create` prints the key alone, so that a script can keep it."""
+    gateway.answers["POST", "/api/v1/keys"] = {"id": "k1", "key": "glk_secret", "rights": "reader"}
+    assert run(["keys", "create", "--org", "acme", "--rights", "reader"]) == 0
+    assert capsys.readouterr().out == "glk_secret\n"
+    assert json.loads(gateway.asked[0][3]) == {"organization": "acme", "rights": "reader"}
+
+
+def test_an_organisation_is_made_once_and_changed_afterwards(gateway, capsys):
+    """`orgs create` refuses one that is there; `orgs set` sends only what is given."""
+    gateway.answers["GET", "/api/v1/organizations"] = {"organizations": [{"id": "acme"}]}
+    gateway.answers["POST", "/api/v1/organizations"] = {"id": "acme"}
+    assert run(["orgs", "create", "acme"]) == 2
+    assert run(["orgs", "set", "acme", "--markup", "1.30", "--no-active", "--effective", "2026-12-01"]) == 0
+    sent = json.loads(gateway.asked[-1][3])
+    assert sent == {"id": "acme", "markup": "1.30", "active": False, "effective": "2026-12-01"}
+
+
+def test_db_goes_up_and_down_and_says_where_it_is(tmp_path, capsys):
+    """The tables are made, checked, taken down again, and a difference exits with 3."""
+    assert run(["db", "check"]) == 3
+    assert run(["db", "upgrade", "--dry-run"]) == 0
+    assert not (tmp_path / "data" / "genledger.db").exists()
+    assert run(["db", "upgrade"]) == 0
+    assert run(["db", "check"]) == 0
+    capsys.readouterr()
+    assert run(["db", "downgrade", "20250725_001", "--dry-run"]) == 0
+    assert "20250725_002" in capsys.readouterr().err
+    assert run(["db", "downgrade", "20250725_001"]) == 0
+    assert run(["db", "current"]) == 0
+    assert capsys.readouterr().out.split() == ["20250725_001"] * 2
+    assert run(["db", "history", "--json"]) == 0
+    assert "20250725_001" in [row["revision"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_status_that_is_not_well_exits_with_1(gateway, capsys):
+    """`status` shows each role with its lag, and fails when one is not well."""
+    gateway.answers["GET", "/api/v1/status"] = {"roles": {"ledger": "ok"}, "lag": {"summaries": 4}}
+    assert run(["status"]) == 0
+    assert capsys.readouterr().out.split()[-3:] == ["summaries", "running", "4"]
+    gateway.answers["GET", "/api/v1/status"] = {"roles": {"ledger": "stalled"}, "lag": {}}
+    assert run(["status"]) == 1
