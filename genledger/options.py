@@ -32,10 +32,17 @@ DryRun = Annotated[
     Parameter(name="--dry-run", negative="", show_default=False, help="Say what would be done; do nothing."),
 ]
 
+Data = Annotated[str | None, Parameter(help="The data directory; GENLEDGER_DATA unless given.")]
+
 
 def load(**overrides: object) -> Settings:
     """The settings of this command: its options, the environment, genledger.toml, defaults."""
     return settings.load(os.environ, SETTINGS_FILE, **overrides)
+
+
+def database_of(data: str | None) -> Path:
+    """Where the views are."""
+    return Path(load(data=data).data) / "genledger.db"
 
 
 @Parameter(name="*")

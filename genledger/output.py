@@ -1,13 +1,9 @@
-r"""Prints data to stdout, safely: names come from strangers, and terminals and spreadsheets obey them.
+r"""Prints data to stdout, safely: names come from strangers, and terminals obey them.
 
 >>> visible("a\x1b[31mb")
 'a\\x1b[31mb'
->>> csv_text([{"model": "=HYPERLINK(1)", "cost": "1.5"}], ["model", "cost"])
-"model,cost\r\n'=HYPERLINK(1),1.5\r\n"
 """
 
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,9 +12,6 @@ import msgspec
 
 Format = Literal["table", "csv", "json"]
 Row = Mapping[str, Any]
-
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(value: object) -> str:
@@ -41,12 +34,10 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_rows(rows: Sequence[Row], columns: Sequence[str], format: Format) -> None:
+def print_rows(rows: Sequence[Row], columns: Sequence[str], format: Literal["table", "json"]) -> None:
     """Rows of data in the format that was asked for."""
     if format == "json":
         print_json(rows)
-    elif format == "csv":
-        sys.stdout.write(csv_text(rows, columns))
     else:
         sys.stdout.write(table_text(rows, columns))
 
@@ -69,18 +60,3 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 def _is_number(text: str) -> bool:
     return text == "" or text.lstrip("-").replace(".", "", 1).isdigit()
-
-
-def csv_text(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """RFC 4180, with what a spreadsheet would run as a formula quoted by an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in columns])
-    return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text

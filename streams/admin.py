@@ -117,7 +117,9 @@ def _check_reference(text: str) -> None:
         raise BadChange("provider_key", "must be a reference: env:NAME, file:PATH or name:NAME")
 
 
-def effective_ns_of(change: OrganizationChange, organization: Organization | None, zone: str, time_ms: int) -> int:
+def effective_ns_of(
+    change: OrganizationChange, organization: Organization | None, zone: str, time_ms: int
+) -> int:
     """When a change begins to count: a date begins at its midnight in the organisation's timezone."""
     now_ns = time_ms * times.MS_NS
     if change.effective is None:
@@ -170,7 +172,9 @@ def new_key(organization: str, rights: Rights, time_ms: int) -> tuple[Key, str]:
     """A new API key and its secret, which is kept nowhere."""
     secret = new_secret()
     id = f"key_{secrets.token_hex(8)}"
-    return Key(id=id, hash=hash_of(secret), rights=rights, organization=organization, created_ms=time_ms), secret
+    return Key(
+        id=id, hash=hash_of(secret), rights=rights, organization=organization, created_ms=time_ms
+    ), secret
 
 
 def is_administrator(key: Key) -> bool:

@@ -88,7 +88,7 @@ def ledger_app(log: Log, settings: Settings, directory: Directory) -> tuple[App,
         app,
         name="seen",
         partitions=log.partitions(topics.SEEN_CHANGELOG),
-        store=f"seen://{path}" if on_disk else "seen://",
+        store=f"seen://{path}" if on_disk else "seen://memory",
         changelog_topic=app.topic(topics.SEEN_CHANGELOG),
     )
     app.tables.add(table)

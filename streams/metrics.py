@@ -30,7 +30,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 RECORDS = Counter("genledger_records", "What became of each record", ("stage", "fate"))
 EVENTS_REJECTED = Counter("genledger_events_rejected", "Events that were not taken", ("source", "reason"))
@@ -41,7 +41,9 @@ LAG_RECORDS = Gauge("genledger_lag_records", "Records a view has not taken yet",
 END_TO_END_SECONDS = Histogram(
     "genledger_end_to_end_seconds", "From an event's arrival to its summary", buckets=_LONG_S
 )
-SINK_WRITE_SECONDS = Histogram("genledger_sink_write_seconds", "One write of a view", ("sink",), buckets=_SHORT_S)
+SINK_WRITE_SECONDS = Histogram(
+    "genledger_sink_write_seconds", "One write of a view", ("sink",), buckets=_SHORT_S
+)
 SINK_ERRORS = Counter("genledger_sink_errors", "Writes that failed", ("sink", "kind"))
 BOOK_RESIDUE_RECORDS = Gauge("genledger_book_residue_records", "Records without a fate")
 BUILD_INFO = Info("genledger_build", "Which genledger this is")

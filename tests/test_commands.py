@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -67,7 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._take(body)
         answer = self.server.answers.get((self.command, parts.path))
         if answer is None:
-            return self._answer(404, {"error": {"code": "not_found", "message": "there is none", "field": None}})
+            return self._answer(
+                404, {"error": {"code": "not_found", "message": "there is none", "field": None}}
+            )
         return self._answer(200, answer)
 
     def _take(self, body):
@@ -400,7 +401,10 @@ def test_books_that_do_not_balance_exit_with_3(gateway, capsys):
 
 def test_explain_asks_for_any_id_to_the_letter(gateway, capsys):
     """An id with slashes and spaces is asked for as it is; an unknown one exits with 1."""
-    gateway.answers["GET", "/api/v1/generations/a%2Fb%20c"] = {"id": "a/b c", "history": [{"fate": "counted"}]}
+    gateway.answers["GET", "/api/v1/generations/a%2Fb%20c"] = {
+        "id": "a/b c",
+        "history": [{"fate": "counted"}],
+    }
     assert run(["explain", "a/b c"]) == 0
     assert "counted" in capsys.readouterr().out
     assert run(["explain", "gen-\x1b[31m"]) == 1

@@ -4,12 +4,9 @@ Underneath is Alembic (`projections/schema.py`, `migrations/`). Each change is o
 checked before, verified after, and leaves nothing behind when it fails.
 """
 
-from pathlib import Path
-from typing import Annotated
+from cyclopts import App
 
-from cyclopts import App, Parameter
-
-from genledger.options import DryRun, Json, load
+from genledger.options import Data, DryRun, Json, database_of
 from genledger.output import print_json, print_rows, say
 
 app = App(
@@ -23,13 +20,6 @@ app = App(
 )
 
 DIFFERENT = 3
-DATABASE = "genledger.db"
-
-Data = Annotated[str | None, Parameter(help="The data directory; GENLEDGER_DATA unless given.")]
-
-
-def _path(data: str | None) -> Path:
-    return Path(load(data=data).data) / DATABASE
 
 
 @app.command(
@@ -48,7 +38,7 @@ def upgrade(revision: str = "head", /, *, dry_run: DryRun = False, data: Data = 
     """
     from projections import schema
 
-    path = _path(data)
+    path = database_of(data)
     if dry_run:
         steps = _steps(schema.current(path), up_to=revision)
         say(f"would apply: {', '.join(steps) or 'nothing'}")
@@ -73,7 +63,7 @@ def downgrade(revision: str, /, *, dry_run: DryRun = False, data: Data = None) -
     """
     from projections import schema
 
-    path = _path(data)
+    path = database_of(data)
     if dry_run:
         above = _steps("" if revision == "base" else revision, up_to=schema.current(path))
         say(f"would undo: {', '.join(reversed(above)) or 'nothing'}")
@@ -100,7 +90,7 @@ def current(*, json: Json = False, data: Data = None) -> int:
     """Print the revision that the tables are at."""
     from projections import schema
 
-    found = schema.current(_path(data))
+    found = schema.current(database_of(data))
     if json:
         print_json({"revision": found or None, "head": schema.HEAD})
     else:
@@ -139,7 +129,7 @@ def stamp(revision: str, /, *, dry_run: DryRun = False, data: Data = None) -> in
     """
     from projections import schema
 
-    path = _path(data)
+    path = database_of(data)
     if dry_run:
         say(f"would stamp {schema.current(path) or 'none'} as {revision}")
     else:
@@ -157,7 +147,7 @@ def check(*, json: Json = False, data: Data = None) -> int:
     """Compare the tables with what this version needs. Exit code 3 if they differ."""
     from projections import schema
 
-    problems = list(schema.check(_path(data)))
+    problems = list(schema.check(database_of(data)))
     if json:
         print_json({"problems": problems})
     else:

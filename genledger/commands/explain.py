@@ -40,6 +40,8 @@ def explain(id: str, *, service: Service = Service(), json: Json = False) -> int
         print_json(found)
     else:
         _tell(found)
+    if found.get("truncated"):
+        say("This is not all: the history is longer than was read in the time there is.")
     return 0
 
 

@@ -46,7 +46,10 @@ def create(
         print_json(found)
     else:
         say(f"Key {found['id']} with the rights of a {rights}. It is not shown again:")
-        print(found["key"])
+        print(found["secret"])
+        if "administrator" in found:
+            say("From now on a key is needed. An administrator's was made with it, shown this once:")
+            say(found["administrator"]["secret"])
     return 0
 
 

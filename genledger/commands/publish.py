@@ -29,7 +29,8 @@ app = App(
 
 @app.default
 def publish(
-    file: str,
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
     *,
     source: Annotated[str, Parameter(help="The source of events that do not name their own.")] = "",
     service: Service = Service(),

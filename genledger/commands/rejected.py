@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from genledger.client import Client, Refused
 from genledger.options import DryRun, Json, Service, WrongUse
-from genledger.output import print_json, print_rows, say
+from genledger.output import print_json, print_rows, say, visible
 
 app = App(
     name="rejected",
@@ -23,7 +23,7 @@ app = App(
 
 ROUTE = "/api/v1/rejected"
 PAGE = 500
-COLUMNS = ["place", "time", "reason", "error", "key", "source", "bytes"]
+COLUMNS = ["place", "time", "reason", "error", "key", "size_bytes"]
 
 
 @app.command(
@@ -80,7 +80,7 @@ def show(
         print_json(found)
     else:
         print_rows([_row(found)], COLUMNS, "table")
-        print(f"\n{value.decode(errors='backslashreplace')!r}")
+        print(f"\n{visible(value.decode(errors='backslashreplace'))}")
     return 0
 
 
@@ -160,11 +160,11 @@ def _place(item: dict[str, Any]) -> str:
 
 
 def _row(item: dict[str, Any]) -> dict[str, Any]:
-    return {**item, "place": _place(item), "bytes": len(bytes_of(item))}
+    return {**item, "place": _place(item)}
 
 
 def bytes_of(item: dict[str, Any]) -> bytes:
     """A rejected record's bytes as they came: JSON carries them in base64 where they are not text."""
-    if item.get("value_base64") is not None:
-        return base64.b64decode(item["value_base64"])
-    return (item.get("value") or "").encode()
+    if item["value"] is None:
+        return b""
+    return base64.b64decode(item["value"]) if item["encoding"] == "base64" else item["value"].encode()

@@ -25,18 +25,12 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_json(found)
     else:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
-    return 0 if all(_is_well(state) for state in found["roles"].values()) else 1
+    return 0 if all(state == "ok" for state in found["roles"].values()) else 1
 
 
 def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each role, and for each follower of the log that is no role of its own."""
-    lag = found.get("lag", {})
-    names = dict.fromkeys([*found["roles"], *lag])
+    """A row for each role."""
     return [
-        {"role": name, "state": found["roles"].get(name, "running"), "lag_records": lag.get(name)}
-        for name in names
+        {"role": role, "state": state, "lag_records": found["lag"].get(role)}
+        for role, state in found["roles"].items()
     ]
-
-
-def _is_well(state: object) -> bool:
-    return state in ("ok", "running", "ready")

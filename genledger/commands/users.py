@@ -1,6 +1,6 @@
 """`genledger users`: which of the application's users is behind a provider's user id."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -34,7 +34,9 @@ def map_(
     org: Org,
     user: Annotated[str, Parameter(help="The provider's user id, as events have it.")],
     to: Annotated[str, Parameter(help="Your user's id; '' ends the mapping.")],
-    effective: Annotated[str | None, Parameter(help="From which day on; today if absent.")] = None,
+    effective: Annotated[
+        str | None, Parameter(help="From which day on. Absent: always for the first, else today.")
+    ] = None,
     service: Service = Service(),
     json: Json = False,
 ) -> int:
@@ -46,7 +48,7 @@ def map_(
     if json:
         print_json(found)
     else:
-        print_rows([found], COLUMNS, "table")
+        print_rows(rows_of([found]), COLUMNS, "table")
     return 0
 
 
@@ -61,5 +63,13 @@ def list_(*, org: Org, service: Service = Service(), json: Json = False) -> int:
     """List an organisation's mapped users."""
     with service.client() as client:
         found = client.get(ROUTE, org=org)["users"]
-    print_rows(found, COLUMNS, "json" if json else "table")
+    if json:
+        print_json(found)
+    else:
+        print_rows(rows_of(found), COLUMNS, "table")
     return 0
+
+
+def rows_of(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each mapping, in the order in which they begin to count."""
+    return [{**user, **mapping} for user in users for mapping in user["history"]]

@@ -57,7 +57,7 @@ class Caller:
         return _ALL_AUTHORITIES if self.rights == "admin" else _PRODUCER_AUTHORITIES
 
 
-NOBODY = Caller("reader", "\0")
+NOBODY = Caller("reader", "\0")  # on routes that ask for nothing: no organisation has that name
 OPEN_ADMINISTRATOR = Caller("admin")
 
 
@@ -66,12 +66,14 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK_BOUND.fullmatch(host) is not None
 
 
-def caller_of(request: web.Request, directory: Directory, loopback: bool) -> Caller:
+def caller_of(request: web.Request, directory: Directory, loopback: bool, need: Need) -> Caller:
     """Who is asking; 401 for an unknown or revoked key, 403 for a Host that is not ours."""
     shown = request.headers.getall("Authorization", [])
     if not shown and loopback and not directory.keys():
         _check_local(request)
         return OPEN_ADMINISTRATOR
+    if need == "open":
+        return NOBODY
     match = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
     key: Key | None = directory.key_of_secret(match.group(1)) if match else None
     if key is None:
@@ -91,7 +93,9 @@ def _check_local(request: web.Request) -> None:
 def unauthorized() -> Refusal:
     """The same for every reason."""
     headers = {"WWW-Authenticate": 'Bearer realm="genledger"'}
-    return Refusal(401, "unauthorized", "a valid API key is needed: Authorization: Bearer glk_...", headers=headers)
+    return Refusal(
+        401, "unauthorized", "a valid API key is needed: Authorization: Bearer glk_...", headers=headers
+    )
 
 
 def check(caller: Caller, need: Need) -> None:

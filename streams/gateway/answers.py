@@ -1,6 +1,6 @@
 """What the door says: JSON, and refusals as `{"error": {"code", "message", "field"}}`.
 
-    raise Refusal(413, "too_large", "at most 10485760 bytes", close=True)
+raise Refusal(413, "too_large", "at most 10485760 bytes", close=True)
 """
 
 import math

@@ -142,9 +142,7 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
         raise Refusal(400, "bad_body", f"the body is not valid HTTP: {error}", close=True) from None
 
 
-async def _collect(
-    request: web.Request, unpacker: _Plain | _Gzip, settings: Settings, seat: Seat
-) -> bytes:
+async def _collect(request: web.Request, unpacker: _Plain | _Gzip, settings: Settings, seat: Seat) -> bytes:
     sent_bytes = 0
     body = bytearray()
     async for chunk in request.content.iter_any():

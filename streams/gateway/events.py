@@ -89,7 +89,9 @@ def message_of(item: Item, terms: Terms, ignored: Ignored) -> Message:
     # What was typed is what is written: it has our fields only, and decodes to `event` again.
     wire.organization = event.organization
     key = event.id.encode()
-    return Message(topics.GENERATIONS, partition_of(key, terms.partitions), key, _encode(wire), SCHEMA_HEADERS)
+    return Message(
+        topics.GENERATIONS, partition_of(key, terms.partitions), key, _encode(wire), SCHEMA_HEADERS
+    )
 
 
 def rejection_of(place: int, error: BadEvent) -> dict[str, Any]:

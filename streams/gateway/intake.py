@@ -1,6 +1,6 @@
 """What every write of the door has in common: onto the log within a time, or the refusal that fits.
 
-    await Intake(log, timeout_s=10.0).append(messages)
+await Intake(log, timeout_s=10.0).append(messages)
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The settings routes: organisations, users' mappings and API keys. An installation administrator's only.
 
-    POST /api/v1/organizations {"id": "acme", "markup": "1.3", "timezone": "Europe/Warsaw"}
-    POST /api/v1/users {"organization": "acme", "user": "u-1", "user_id": "alice"}
-    POST /api/v1/keys {"organization": "acme", "rights": "producer"}      the secret is in this answer only
+POST /api/v1/organizations {"id": "acme", "markup": "1.3", "timezone": "Europe/Warsaw"}
+POST /api/v1/users {"organization": "acme", "user": "u-1", "user_id": "alice"}
+POST /api/v1/keys {"organization": "acme", "rights": "producer"}      the secret is in this answer only
 """
 
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from streams.gateway import body as bodies
 from streams.gateway.answers import answer, invalid, not_found
 from streams.gateway.events import content_type_of
 from streams.gateway.items import JSON
-from streams.organizations import Key, Organization, Rights, User, latest
+from streams.organizations import Change, Key, Organization, Rights, User, latest
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ def _with_decimals(text: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _change_of(change: Any) -> dict[str, Any]:
+def _change_of(change: Change) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(change)
     del found["effective_ns"], found["logged_ms"]
     effective = times.text_of(change.effective_ns) if change.effective_ns else "always"

@@ -1,8 +1,8 @@
 """What was not taken, with its bytes and why; and the way back onto the log, for an administrator.
 
-    GET  /api/v1/rejected?limit=100&after=0:17
-    GET  /api/v1/rejected/0/18
-    POST /api/v1/rejected/0/18/redrive {"force": true}
+GET  /api/v1/rejected?limit=100&after=0:17
+GET  /api/v1/rejected/0/18
+POST /api/v1/rejected/0/18/redrive {"force": true}
 """
 
 import base64

@@ -1,6 +1,6 @@
 """The Faust store behind the table: a shelf for each partition that this process has.
 
-Chosen by the table's URL: `seen:///DIRECTORY` keeps shelves on disk, `seen:` in memory.
+Chosen by the table's URL: `seen:///DIRECTORY` keeps shelves on disk, `seen://memory` does not.
 """
 
 import contextlib

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from streams.log.interface import Log, TopicSpec
-from streams.log.sqlite import open_log
+from streams.log.sqlite import Bounds, open_log
 
 TOPICS = (
     TopicSpec("source", 2, compacted=True, store="intake"),
@@ -33,13 +33,15 @@ class Backend(Protocol):
 class SqliteBackend:
     """Files in a directory of the test."""
 
+    bounds = Bounds()
+
     def __init__(self, directory: Path) -> None:
         self._url = f"sqlite:///{directory}/log"
         self._opened: list[Log] = []
         self.now_ms = 1_700_000_000_000
 
     async def open(self) -> Log:
-        log = await open_log(self._url, TOPICS, clock=lambda: self.now_ms)
+        log = await open_log(self._url, TOPICS, clock=lambda: self.now_ms, bounds=self.bounds)
         self._opened.append(log)
         return log
 
@@ -48,7 +50,13 @@ class SqliteBackend:
             await log.close()
 
 
-BACKENDS = {"sqlite": SqliteBackend}
+class SlowSqliteBackend(SqliteBackend):
+    """The same, committing as it does on a slow disk: in a thread."""
+
+    bounds = Bounds(blocking_commit_ms=0)
+
+
+BACKENDS = {"sqlite": SqliteBackend, "sqlite-slow": SlowSqliteBackend}
 
 
 @pytest.fixture(params=BACKENDS)

@@ -29,8 +29,12 @@ class Bounds(msgspec.Struct, frozen=True):
     read_bytes: int = 8 * MIB
     """Keys, values and headers of one `read`, save that one record is always given."""
 
-    checkpoint_bytes: int = 16 * MIB
-    """WAL written before it is copied into the file: bounds its size and the time of recovery."""
+    checkpoint_bytes: int = 4 * MIB
+    """WAL written before it is copied into the file: bounds its size, the time of recovery, and how long a
+    commit may have to wait for the copy (some 10 ms)."""
+
+    blocking_commit_ms: int = 2
+    """Commits that take less, on average, are made on the event loop's thread; slower ones in another."""
 
     quick_check_bytes: int = 256 * MIB
     """Largest file whose structure is checked as a whole when opening: about a second."""

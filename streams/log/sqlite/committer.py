@@ -5,8 +5,10 @@ they came; when the commit is durable each caller gets its own result. A job tha
 before it changed anything (a fenced writer) takes nobody else with it.
 
 Rows are written on the event loop's thread, a slice at a time: in another thread each row would let go of
-the interpreter lock and wait up to 5 ms to have it again. Only the commit, which sleeps in fsync, and
-long single statements run in the file's own thread.
+the interpreter lock and wait to have it again. The commit, which sleeps in fsync, runs there too as long as
+the disk is quick (`Bounds.blocking_commit_ms`): 0.2 ms of standing still cost less than a thread that has to
+wait for the lock. On a slow disk, commits and checkpoints run in the file's own thread, as long single
+statements always do.
 
 What an error means:
 
@@ -24,11 +26,12 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from streams.clock import Clock
+from streams.clock import Clock, monotonic_s
 from streams.errors import LogError, LogFull
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.schema import log_error
 from streams.log.sqlite.store import Store
+from streams.log.sqlite.threads import run_in_thread
 from streams.log.sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -77,6 +80,7 @@ class Committer:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{store.path.stem}")
         self._stopped: LogError | None = None
+        self._commit_ms = 0.0
 
     async def run(self, work: Work[T], records: int = 0, size_bytes: int = 0) -> T:
         """Do the work in the next transaction; its result, when that is durable."""
@@ -105,8 +109,20 @@ class Committer:
         self._bytes += size_bytes
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """Run what blocks, in the file's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        """Run what blocks for long, in the file's thread."""
+        return await run_in_thread(self._thread, function)
+
+    async def _sync(self, function: Callable[[], None]) -> None:
+        """Run what ends with an fsync: here when the disk is quick, else in the thread."""
+        if self._commit_ms < self._bounds.blocking_commit_ms:
+            function()
+        else:
+            await self.in_thread(function)
+
+    def _commit_timed(self) -> None:
+        started_s = monotonic_s()
+        self._store.commit()
+        self._commit_ms += ((monotonic_s() - started_s) * 1000 - self._commit_ms) / 8
 
     async def _drain(self) -> None:
         """Commit until nothing waits."""
@@ -115,6 +131,7 @@ class Committer:
             while self._jobs:
                 jobs = self._group()
                 await self._commit(jobs)
+                await asyncio.sleep(0)
             self._task = None
         except BaseException as error:
             self._stop(jobs, error)
@@ -141,7 +158,7 @@ class Committer:
             for job in jobs:
                 await self._work(tx, job)
             tx.seal(sum(job.size_bytes for job in jobs))
-            await self.in_thread(self._store.commit)
+            await self._sync(self._commit_timed)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
@@ -155,7 +172,7 @@ class Committer:
             job.settle()
         self._moved()
         if self._store.needs_checkpoint():
-            await self.in_thread(self._store.checkpoint)
+            await self._sync(self._store.checkpoint)
 
     async def _work(self, tx: Transaction, job: Job) -> None:
         try:

@@ -15,6 +15,7 @@ open it `read_only` meanwhile.
 | store         | one open file; reading                                                 |
 | transaction   | one transaction of a file                                              |
 | committer     | group commit: who waits, who shares an fsync, what an error means      |
+| threads       | running what blocks without starving it                                |
 | compaction    | what may leave a partition                                             |
 | records       | a record as a row, with its checksum                                   |
 """
@@ -33,6 +34,7 @@ from streams.log.sqlite.lock import Lock
 from streams.log.sqlite.opening import WRITERS_STORE, Opened, directory_of, open_to_read, open_to_write
 from streams.log.sqlite.records import encode_headers, size_of
 from streams.log.sqlite.store import Store
+from streams.log.sqlite.threads import run_in_thread
 from streams.log.sqlite.transaction import Partition, Transaction, WriterKey
 
 Sweep = Callable[[Transaction], int]
@@ -170,7 +172,7 @@ class SqliteLog:
 
     async def latest(self, topic: str, partition: int, key: bytes) -> Record | None:
         store, found = self._partition(topic, partition)
-        return await asyncio.get_running_loop().run_in_executor(self._scans, store.latest, found, key)
+        return await run_in_thread(self._scans, lambda: store.latest(found, key))
 
     def start_offset(self, topic: str, partition: int) -> int:
         return self._partition(topic, partition)[1].first

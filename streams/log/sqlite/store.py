@@ -101,7 +101,7 @@ class Store:
         return Transaction(self._connection, self, time_ms)
 
     def commit(self) -> None:
-        """Make the transaction durable: the only slow step, for a thread."""
+        """Make the transaction durable: the one slow step."""
         self._connection.execute("COMMIT")
 
     def rollback(self) -> None:

@@ -1,0 +1,213 @@
+"""The application: routes, who may use them, and one shape for every answer.
+
+    app = build(Door(log, directory, settings, now_ms, lookup, health))
+    runner = Runner(app)
+
+A request goes through `_answered` (an id, metrics, errors as JSON), then `_authorised` (who, and with what
+right), then its handler. Nothing of a request's content decides a metric's label.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from streams import metrics, topics
+from streams.admin import Administration
+from streams.clock import Clock, monotonic_s
+from streams.directory import Directory
+from streams.gateway import access, openapi
+from streams.gateway.access import Need
+from streams.gateway.answers import Refusal, answer
+from streams.gateway.body import Room
+from streams.gateway.events import Events
+from streams.gateway.explain import Explain, Lookup
+from streams.gateway.intake import Intake
+from streams.gateway.openapi import Operation
+from streams.gateway.organizations import SettingsRoutes
+from streams.gateway.probes import Health, Probes
+from streams.gateway.rejected import Rejected
+from streams.gateway.server import escaped, handler_args
+from streams.log.interface import Log
+from streams.settings import Settings
+
+Needs = Mapping[tuple[str, str], Need]
+
+_log = logging.getLogger("genledger.gateway")
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the door needs from the rest. `extra_routes` are other modules' routes, `extra_docs` theirs."""
+
+    log: Log
+    directory: Directory
+    settings: Settings
+    clock: Clock
+    lookup: Lookup
+    health: Callable[[], Health]
+    extra_routes: Sequence[web.RouteDef] = ()
+    extra_docs: Sequence[Operation] = ()
+
+
+def build(door: Door) -> web.Application:
+    """The application, ready to run on a `Runner`."""
+    operations = (*openapi.TABLE, *_extra_operations(door))
+    needs = {(operation.method, operation.path): operation.need for operation in operations}
+    app = web.Application(
+        middlewares=[_answered, _authorised(door, needs)],
+        handler_args=handler_args(door.settings),
+        client_max_size=door.settings.body_bytes_max,
+    )
+    app.on_response_prepare.append(_prepare)
+    handlers = _handlers(door, openapi.document(operations))
+    for operation in openapi.TABLE:
+        app.router.add_route(operation.method, operation.path, handlers[operation.name])
+    app.add_routes(door.extra_routes)
+    return app
+
+
+def administration_of(door: Door) -> Administration:
+    """The one who changes settings, through the log."""
+    intake = Intake(door.log, door.settings.append_timeout_s)
+    return Administration(intake.append, door.directory, door.clock, door.settings.default_timezone)
+
+
+async def first_key(door: Door) -> str:
+    """The secret of a first administrator's key, to be shown once; '' when there are keys."""
+    return await administration_of(door).first_key()
+
+
+def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
+    settings, log = door.settings, door.log
+    intake = Intake(log, settings.append_timeout_s)
+    room = Room(settings.requests_max, settings.bodies_bytes_max)
+    partitions = log.partitions(topics.GENERATIONS)
+    events = Events(intake, room, door.directory, settings, door.clock, partitions)
+    explain = Explain(log, door.lookup, settings)
+    changes = SettingsRoutes(administration_of(door), door.directory, room, settings, door.clock)
+    rejected = Rejected(log, intake, room, settings)
+    probes = Probes(door.health)
+
+    async def described(request: web.Request) -> web.Response:
+        return answer(200, document)
+
+    return {
+        "post_generations": events.post,
+        "explain": explain.show,
+        "duplicate": explain.duplicate,
+        "change_organization": changes.change_organization,
+        "list_organizations": changes.list_organizations,
+        "show_organization": changes.show_organization,
+        "map_user": changes.map_user,
+        "list_users": changes.list_users,
+        "make_key": changes.make_key,
+        "list_keys": changes.list_keys,
+        "revoke_key": changes.revoke_key,
+        "list_rejected": rejected.list,
+        "show_rejected": rejected.show,
+        "redrive": rejected.redrive,
+        "live": probes.live,
+        "ready": probes.ready,
+        "metrics": probes.metrics,
+        "openapi": described,
+    }
+
+
+def _extra_operations(door: Door) -> Sequence[Operation]:
+    """Other modules' routes: as they document themselves, else by what their handlers' docstrings say."""
+    documented = {(operation.method, operation.path) for operation in door.extra_docs}
+    found = list(door.extra_docs)
+    for route in door.extra_routes:
+        if (route.method, route.path) not in documented:
+            summary = (route.handler.__doc__ or route.path).strip().splitlines()[0]
+            name = getattr(route.handler, "__name__", route.path)
+            found.append(Operation(name, route.method, route.path, _default_need(route.method), summary))
+    return found
+
+
+def _default_need(method: str) -> Need:
+    return "read" if method in (hdrs.METH_GET, hdrs.METH_HEAD) else "settings"
+
+
+def _authorised(door: Door, needs: Needs) -> Middleware:
+    loopback = access.is_loopback(door.settings.host)
+
+    @web.middleware
+    async def authorised(request: web.Request, handler: Handler) -> web.StreamResponse:
+        template = template_of(request)
+        if template != metrics.OTHER:
+            need = needs.get((request.method, template)) or _default_need(request.method)
+            caller = access.caller_of(request, door.directory, loopback, need)
+            access.check(caller, need)
+            request["caller"] = caller
+            request["organization"] = caller.organization
+            request["rights"] = caller.rights
+        return await handler(request)
+
+    return authorised
+
+
+def template_of(request: web.Request) -> str:
+    """The route's template, never the path that was asked for; 'other' when there is no such route."""
+    resource = request.match_info.route.resource
+    return metrics.OTHER if resource is None else resource.canonical
+
+
+@web.middleware
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started_s = monotonic_s()
+    request["id"] = secrets.token_hex(8)
+    try:
+        _check_target(request)
+        response = await handler(request)
+    except Refusal as refusal:
+        response = refusal.response()
+    except web.HTTPException as error:
+        response = _refusal_of(error).response()
+    except ConnectionError:
+        raise
+    except Exception:
+        if request.get("prepared"):
+            raise
+        _log.exception("request %s to %s failed", request["id"], template_of(request))
+        message = f"this is our fault; the log has it under {request['id']}"
+        response = Refusal(500, "internal", message).response()
+    metrics.observe_request(template_of(request), request.method, response.status, monotonic_s() - started_s)
+    return response
+
+
+def _check_target(request: web.Request) -> None:
+    """A target that is not UTF-8 can't name anything of ours."""
+    try:
+        request.path_qs.encode()
+    except UnicodeEncodeError:
+        raise Refusal(400, "bad_request", "the request's target is not UTF-8") from None
+
+
+def _refusal_of(error: web.HTTPException) -> Refusal:
+    if error.status == 404:
+        return Refusal(404, "not_found", "there is no such route")
+    if error.status == 405:
+        headers = {"Allow": error.headers.get("Allow", "")}
+        return Refusal(405, "method_not_allowed", "this route does not know that method", headers=headers)
+    return Refusal(error.status, "http", escaped(error.reason or ""))
+
+
+async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer, streamed ones too."""
+    request["prepared"] = True
+    response.headers["X-Request-Id"] = request.get("id", "")
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)

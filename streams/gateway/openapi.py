@@ -1,0 +1,273 @@
+"""Every route of the door in one table, and the OpenAPI 3.1 document made from it.
+
+The table also says what right a route asks for: a route that is not here asks for `read` when it reads and
+for `settings` when it does anything else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from streams import admin, generation, metrics
+from streams.gateway import organizations, rejected
+from streams.gateway.access import Need
+from streams.gateway.items import JSON, NDJSON
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route as it is documented. `name` is its handler's; `query` are pairs of name and meaning."""
+
+    name: str
+    method: str
+    path: str
+    need: Need
+    summary: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    statuses: tuple[int, ...] = (200,)
+
+
+_WRITES = (409, 413, 415, 422, 503, 507)
+
+TABLE = (
+    Operation(
+        "post_generations",
+        "POST",
+        "/api/v1/generations",
+        "write",
+        "Publish generations: one event, an array, or NDJSON. 202 when the log has what was accepted. "
+        "Where a JSON key stands twice in an event, the last one counts. Idempotent by id.",
+        (("strict", "1 refuses events that have unknown fields"),),
+        "Events",
+        (202, 400, 408, 413, 415, 422, 503, 507),
+    ),
+    Operation(
+        "explain",
+        "GET",
+        "/api/v1/generations/{id}",
+        "read",
+        "One generation: its winner, where it is counted, and every decision about it",
+        statuses=(200, 404),
+    ),
+    Operation(
+        "duplicate",
+        "GET",
+        "/api/v1/generations/{id}/duplicate",
+        "read",
+        "Whether a request of this model and cost is one that is known, within a millionth of a dollar",
+        (("model", "the model's name"), ("cost", "decimal text of dollars; left out is unknown")),
+        statuses=(200, 422),
+    ),
+    Operation(
+        "change_organization",
+        "POST",
+        "/api/v1/organizations",
+        "settings",
+        "Create an organisation, or change some of its values from a date or an instant on",
+        body="OrganizationChange",
+        statuses=(200, 201, *_WRITES),
+    ),
+    Operation(
+        "list_organizations",
+        "GET",
+        "/api/v1/organizations",
+        "settings",
+        "All organisations that have settings",
+    ),
+    Operation(
+        "show_organization",
+        "GET",
+        "/api/v1/organizations/{id}",
+        "settings",
+        "An organisation's values, with their history",
+        statuses=(200, 404),
+    ),
+    Operation(
+        "map_user",
+        "POST",
+        "/api/v1/users",
+        "settings",
+        "From a day on, whom the application knows a provider's user as",
+        body="UserMapping",
+        statuses=(200, *_WRITES),
+    ),
+    Operation(
+        "list_users",
+        "GET",
+        "/api/v1/users",
+        "settings",
+        "An organisation's mapped users",
+        (("org", "the organisation's id"),),
+        statuses=(200, 422),
+    ),
+    Operation(
+        "make_key",
+        "POST",
+        "/api/v1/keys",
+        "settings",
+        "A new API key; its secret is in this answer only. The first key closes an open service: when it is "
+        "not an administrator's, one of those is made with it, under `administrator`",
+        body="KeyRequest",
+        statuses=(201, *_WRITES),
+    ),
+    Operation("list_keys", "GET", "/api/v1/keys", "settings", "All API keys, without their secrets"),
+    Operation(
+        "revoke_key",
+        "POST",
+        "/api/v1/keys/{id}/revoke",
+        "settings",
+        "End an API key, at once",
+        statuses=(200, 404, 503, 507),
+    ),
+    Operation(
+        "list_rejected",
+        "GET",
+        "/api/v1/rejected",
+        "settings",
+        "Records that were not taken, by partition and offset",
+        (("limit", "at most so many, 100 unless given"), ("after", "`next` of the page before")),
+        statuses=(200, 422),
+    ),
+    Operation(
+        "show_rejected",
+        "GET",
+        "/api/v1/rejected/{partition}/{offset}",
+        "settings",
+        "One record that was not taken, with its bytes as text or base64",
+        statuses=(200, 404),
+    ),
+    Operation(
+        "redrive",
+        "POST",
+        "/api/v1/rejected/{partition}/{offset}/redrive",
+        "settings",
+        "Put a rejected record's bytes onto the log again; `force` has an expired event counted",
+        body="Redrive",
+        statuses=(202, 404, *_WRITES),
+    ),
+    Operation("live", "GET", "/livez", "open", "The process answers"),
+    Operation(
+        "ready",
+        "GET",
+        "/readyz",
+        "open",
+        "Whether the service does its work",
+        (("verbose", "tells of every component"),),
+        statuses=(200, 503),
+    ),
+    Operation("metrics", "GET", "/metrics", "open", "Prometheus metrics"),
+    Operation("openapi", "GET", "/openapi.json", "open", "This document"),
+)
+
+_MEANINGS = {
+    200: "done",
+    201: "made",
+    202: "the log has it",
+    400: "not HTTP, not UTF-8, or not gzip",
+    401: "no valid API key",
+    403: "the API key lacks the right, or is another organisation's",
+    404: "there is none, or it is not yours",
+    408: "the body did not arrive in time",
+    409: "not possible as things are",
+    413: "too large, or too many",
+    415: "another content type or encoding",
+    422: "nothing was taken: says which field",
+    503: "come back after Retry-After",
+    507: "the disk is full: come back after Retry-After",
+}
+_BODIES: tuple[type, ...] = (
+    admin.OrganizationChange,
+    organizations.UserMapping,
+    organizations.KeyRequest,
+    rejected.Redrive,
+)
+_TEXT = {"type": "string"}
+_DECIMAL = {"type": ["string", "number", "null"], "description": "dollars as a decimal; absent is unknown"}
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The OpenAPI document of these routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "genledger", "version": metrics.version()},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "glk_..."}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    parts = [part.strip("{}") for part in operation.path.split("/") if part.startswith("{")]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in parts]
+    parameters += [
+        {"name": name, "in": "query", "description": meaning, "schema": _TEXT}
+        for name, meaning in operation.query
+    ]
+    refused = () if operation.need == "open" else (401, 403)
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "x-right": operation.need,
+        "parameters": parameters,
+        "responses": {str(s): _response(s) for s in sorted({*operation.statuses, *refused})},
+    }
+    if operation.need == "open":
+        described["security"] = []
+    if operation.body:
+        described["requestBody"] = {
+            "content": _content(operation.body),
+            "required": operation.body != "Redrive",
+        }
+    return described
+
+
+def _response(status: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _MEANINGS[status]}
+    if status >= 400:
+        described["content"] = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return described
+
+
+def _content(body: str) -> dict[str, Any]:
+    if body != "Events":
+        return {JSON: {"schema": {"$ref": f"#/components/schemas/{body}"}}}
+    event = {"$ref": "#/components/schemas/Event"}
+    either = {"oneOf": [event, {"type": "array", "items": event}]}
+    return {JSON: {"schema": either}, NDJSON: {"schema": {"type": "string"}}}
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    error = {"code": _TEXT, "message": _TEXT, "field": _TEXT}
+    schemas["Event"] = _event_schema()
+    schemas["Error"] = {
+        "type": "object",
+        "properties": {"error": {"type": "object", "properties": error, "required": list(error)}},
+        "required": ["error"],
+    }
+    return schemas
+
+
+def _event_schema() -> dict[str, Any]:
+    """From the type that decodes it, save the fields whose own text is what counts."""
+    as_text = {"cost": _DECIMAL, "upstream_cost": _DECIMAL, "metadata": {"type": ["object", "null"]}}
+    properties = {
+        field.name: as_text.get(field.name) or msgspec.json.schema(field.type)
+        for field in msgspec.structs.fields(generation.Wire)
+    }
+    return {
+        "title": "Event",
+        "description": "One generation. The organisation may be the API key's; unknown fields are dropped and named.",
+        "type": "object",
+        "properties": properties,
+        "required": ["id", "model"],
+    }
