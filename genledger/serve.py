@@ -32,7 +32,9 @@ from streams import clock, records, topics
 from streams.app import App, ledger_app
 from streams.directory import Directory
 from streams.errors import GenledgerError
+from streams.gateway.access import is_loopback
 from streams.gateway.app import Door, build, first_key
+from streams.gateway.server import Runner
 from streams.known import Known
 from streams.log.partition import partition_of
 from streams.log.sqlite.bounds import Bounds
@@ -43,6 +45,16 @@ Lookup = Callable[[str], Awaitable[Known | None]]
 
 WATCH_INTERVAL_S = 0.5
 # The collector walks every object again and again: what is here at the start stays, and needs no walk.
+QUIET_LOGGERS = (
+    "alembic.runtime.plugins",
+    "alembic.runtime.migration",
+    "faust",
+    "genledger.access",
+    "mode",
+    "streams.app",
+    "streams.log",
+    "streams.seen",
+)
 GC_THRESHOLDS = (50_000, 20, 50)
 
 _logger = logging.getLogger("genledger")
@@ -53,8 +65,12 @@ def run(settings: Settings, without: tuple[str, ...] = ()) -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    for noisy in ("faust", "mode", "streams.log.sqlite.transport", "streams.log.changelog", "streams.app"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    # What others say about themselves at INFO is for their developers; a line a request is for ours.
+    quiet = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(quiet)
+    # Faust reports an agent that is stopped as one that crashed; one that did crash ends the process.
+    logging.getLogger("faust.agents.actor").setLevel(logging.CRITICAL)
     return asyncio.run(_serve(settings, without))
 
 
@@ -118,7 +134,7 @@ async def _start(settings: Settings, without: tuple[str, ...], watch: Watch, sta
         lookup=lookup,
         health=watch.health,
         extra_routes=[
-            *api.routes(queries, log, summaries.wait_for_change),
+            *api.routes(queries, clock.now_ms, summaries.wait_for_change),
             web.get("/api/v1/status", watch.status),
         ],
     )
@@ -197,10 +213,11 @@ def _part_of(follower: Follower, app: App) -> Part:
 
 
 async def _start_door(door: Door, settings: Settings, stack: AsyncExitStack) -> None:
-    secret = await first_key(door)
-    if secret:
-        print(f"genledger: the first administrator's key, shown this once: {secret}", file=sys.stderr)
-    runner = web.AppRunner(build(door), access_log=None, auto_decompress=False)
+    if not is_loopback(settings.host):
+        secret = await first_key(door)
+        if secret:
+            print(f"genledger: the first administrator's key, shown this once: {secret}", file=sys.stderr)
+    runner = Runner(build(door))
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, settings.host, settings.port).start()

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from streams import metrics
-from streams.gateway.app import Health
+from streams.gateway.probes import Health
 
 Places = Callable[[], Mapping[tuple[str, int], tuple[int, int]]]
 
@@ -71,8 +71,8 @@ class Watch:
     def health(self) -> Health:
         """For the probes: ready when every part runs and none has a full disk."""
         states = {name: _state(part) for name, part in self.parts.items()}
-        reasons = [f"{name}: {state}" for name, state in states.items() if state not in ("ok", "off")]
-        return Health(ready=not reasons, reasons=reasons, detail=self.detail())
+        reasons = tuple(f"{name}: {state}" for name, state in states.items() if state not in ("ok", "off"))
+        return Health(ready=not reasons, reasons=reasons, components=self.detail())
 
     def detail(self) -> dict[str, Any]:
         """Roles and their lag, as `genledger status` shows them."""

@@ -52,6 +52,7 @@ def balance_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     for partition in sorted({*offsets, *partitions}):
         fates = partitions.get(partition, {})
         read = offsets.get(partition, -1) + 1
-        row = {"partition": partition, "read": read, **{fate: fates.get(fate, 0) for fate in FATES}}
-        rows.append({**row, "residue": read - sum(fates.values())})
+        row: dict[str, Any] = {"partition": partition, "read": read}
+        row |= {fate: fates.get(fate, 0) for fate in FATES}
+        rows.append(row | {"residue": read - sum(fates.values())})
     return rows

@@ -33,7 +33,8 @@ ProviderKey = Annotated[
 Effective = Annotated[
     str | None,
     Parameter(
-        help="From when on: a date in the organisation's timezone, or a time with a zone. Absent: always for the first, else now."
+        help="From when on: a date in the organisation's timezone, or a time with a zone."
+        " Absent: always for the first, else now."
     ),
 ]
 

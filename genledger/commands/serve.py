@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from genledger.options import WrongUse, load
+from genledger.options import load
 
 app = App(
     name="serve",
@@ -34,8 +34,5 @@ def serve(
     """
     from genledger import serve as service
 
-    for role in without or ():
-        if role not in service.ROLES:
-            raise WrongUse(f"{role} is no role: there are {', '.join(service.ROLES)}")
     settings = load(data=data, host=host, port=port)
     return service.run(settings, without=tuple(without or ()))

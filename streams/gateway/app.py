@@ -9,6 +9,7 @@ right), then its handler. Nothing of a request's content decides a metric's labe
 
 import logging
 import secrets
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,9 @@ from streams import metrics, topics
 from streams.admin import Administration
 from streams.clock import Clock, monotonic_s
 from streams.directory import Directory
-from streams.gateway import access, openapi
+from streams.gateway import access, body, openapi
 from streams.gateway.access import Need
 from streams.gateway.answers import Refusal, answer
-from streams.gateway.body import Room
 from streams.gateway.events import Events
 from streams.gateway.explain import Explain, Lookup
 from streams.gateway.intake import Intake
@@ -37,6 +37,9 @@ from streams.settings import Settings
 Needs = Mapping[tuple[str, str], Need]
 
 _log = logging.getLogger("genledger.gateway")
+
+# Read routes know a request's caller by plain names, so that they need nothing of this package.
+warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -73,7 +76,8 @@ def build(door: Door) -> web.Application:
     app.on_response_prepare.append(_prepare)
     handlers = _handlers(door, openapi.document(operations))
     for operation in openapi.TABLE:
-        app.router.add_route(operation.method, operation.path, handlers[operation.name])
+        handler = handlers[operation.name]
+        app.router.add_route(operation.method, operation.path, handler, expect_handler=body.not_yet)
     app.add_routes(door.extra_routes)
     return app
 
@@ -92,7 +96,7 @@ async def first_key(door: Door) -> str:
 def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
     settings, log = door.settings, door.log
     intake = Intake(log, settings.append_timeout_s)
-    room = Room(settings.requests_max, settings.bodies_bytes_max)
+    room = body.Room(settings.requests_max, settings.bodies_bytes_max)
     partitions = log.partitions(topics.GENERATIONS)
     events = Events(intake, room, door.directory, settings, door.clock, partitions)
     explain = Explain(log, door.lookup, settings)
@@ -209,5 +213,6 @@ async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every answer, streamed ones too."""
     request["prepared"] = True
     response.headers["X-Request-Id"] = request.get("id", "")
+    response.headers["Server"] = "genledger"
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

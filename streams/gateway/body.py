@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from streams.gateway.answers import Refusal
 from streams.settings import Settings
@@ -132,6 +132,7 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
     declared = request.content_length
     if declared is not None and declared > settings.body_bytes_max:
         raise _too_large("a body", settings.body_bytes_max)
+    await _invite(request)
     try:
         async with asyncio.timeout(settings.request_timeout_s):
             return await _collect(request, unpacker, settings, seat)
@@ -140,6 +141,16 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
         raise Refusal(408, "timeout", message, close=True) from None
     except web.RequestPayloadError as error:
         raise Refusal(400, "bad_body", f"the body is not valid HTTP: {error}", close=True) from None
+
+
+async def not_yet(request: web.Request) -> None:
+    """aiohttp's place to answer `Expect: 100-continue`: `read` does, once the headers have been judged."""
+
+
+async def _invite(request: web.Request) -> None:
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
 
 
 async def _collect(request: web.Request, unpacker: _Plain | _Gzip, settings: Settings, seat: Seat) -> bytes:

@@ -88,7 +88,9 @@ class _Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         _log.info("%s sent what is not HTTP: %s", escaped(request.remote or "-"), type(exc).__name__)
-        return Refusal(400, "bad_request", "the request is not valid HTTP", close=True).response()
+        headers = {"Server": "genledger"}
+        message = "the request is not valid HTTP"
+        return Refusal(400, "bad_request", message, close=True, headers=headers).response()
 
 
 class _Server(web.Server):

@@ -138,3 +138,27 @@ async def test_messages_of_two_stores_are_refused(tmp_path: Path) -> None:
         await writer.commit(mixed[:1], 1)
     assert log.committed("g", "events", 0) is None
     await log.close()
+
+
+@pytest.mark.parametrize("blocking_commit_ms", [0, 2])
+async def test_a_busy_event_loop_does_not_starve_commits(tmp_path: Path, blocking_commit_ms: int) -> None:
+    """With others working without a pause, an append is acknowledged within some of their turns."""
+    log = await opened(tmp_path, blocking_commit_ms=blocking_commit_ms)
+    done = asyncio.Event()
+
+    async def work() -> None:
+        while not done.is_set():
+            turns = 0
+            for _ in range(10_000):
+                turns += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(work())
+    try:
+        async with asyncio.timeout(3):
+            for _ in range(20):
+                await log.append(batch(1))
+    finally:
+        done.set()
+    await busy
+    await log.close()

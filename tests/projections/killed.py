@@ -1,7 +1,8 @@
 """A process that applies facts and is killed at a given point: `python -m tests.projections.killed`.
 
 Arguments: the database, how many facts, the batch's size, and where to die: `inside` the transaction of
-the second batch, `commit`: with its commit under way, or `after` it.
+the second batch (with pages of it in the write-ahead log already), `commit`: with its commit under way, or
+`after` it.
 """
 
 import asyncio
@@ -23,26 +24,37 @@ def die(phase):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying_writer(write):
+def dying_writer(write, database):
     """The real writer, killed when its rows are all written and not committed."""
 
     def dying(connection, partition, changes):
+        connection.execute("PRAGMA cache_size = 10")
+        before = database.wal_bytes()
         yield from write(connection, partition, changes)
+        assert database.wal_bytes() > before
         changed = connection.execute("SELECT sum(total_requests) FROM client_daily_usage").fetchone()[0]
         die(f"inside {connection.in_transaction} {changed}")
 
     return dying
 
 
+async def dying_commit(database):
+    """The real commit, in its thread, and death at the same time."""
+    asyncio.get_running_loop().run_in_executor(None, database._connection.execute, "COMMIT")
+    die("commit")
+
+
 async def run(path, count, size, where):
     """Apply batches; the second one is the last."""
     database, after = Database.open(path), START
-    items = [fact(i, plus=entry(f"org-{i % 7}", user=f"u-{i % 50}", model=f"m-{i % 9}")) for i in range(count)]
+    items = [
+        fact(i, plus=entry(f"org-{i % 7}", user=f"u-{i % 50}", model=f"m-{i % 9}")) for i in range(count)
+    ]
     for batch, first in enumerate(range(0, count, size)):
         if batch == 1 and where == "inside":
-            sqlite.WRITERS = {"summaries": dying_writer(sqlite.WRITERS["summaries"])}
+            sqlite.WRITERS = {"summaries": dying_writer(sqlite.WRITERS["summaries"], database)}
         if batch == 1 and where == "commit":
-            asyncio.get_running_loop().call_later(0.012, die, "commit")
+            Database._commit = dying_commit
         after = await apply(database, Summaries(), items[first : first + size], after)
         if batch == 1 and where == "after":
             die("after")

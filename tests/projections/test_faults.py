@@ -158,7 +158,9 @@ async def test_another_log_is_refused(path, tmp_path, count, changed):
     await log.close()
     before = digest_of(path)
 
-    other = await filled(f"sqlite:///{tmp_path}/other", [fact(i, plus=entry()) for i in range(count)], changed)
+    other = await filled(
+        f"sqlite:///{tmp_path}/other", [fact(i, plus=entry()) for i in range(count)], changed
+    )
     with pytest.raises(LogBehindView, match=r"cut back, recreated or restored\. Put back"):
         await follow(database, other)
     assert await database.positions(SUMMARIES) == {0: position}
