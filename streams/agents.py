@@ -82,6 +82,7 @@ class Ledger:
         if changelog:
             changes = {message.key or b"": message.value for message in changelog}
             self._table.write(partition, changes, ends[topics.SEEN_CHANGELOG, partition] + 1)
+        faultpoints.reached("store-written")
         self._next[partition] = batch.next_offset
         for fate, count in outcome.fates.items():
             metrics.RECORDS.labels("ledger", fate).inc(count)

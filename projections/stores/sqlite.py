@@ -25,6 +25,7 @@ from projections.stores import organizations, processed, summaries
 from projections.stores.lock import FileLock
 from projections.view import START, ChangesT, ItemT, Position, View, fresh, position_name
 from streams import fact as facts
+from streams import faultpoints
 from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
 from streams.log.interface import Log, Record
 
@@ -142,6 +143,7 @@ class Database:
                 )
             for _ in WRITERS[view.name](connection, partition, changes):
                 await asyncio.sleep(0)
+            faultpoints.reached(f"{view.name}-transaction")
             connection.execute(
                 _WRITE_POSITION,
                 (name, partition, *msgspec.structs.astuple(position), view.version),

@@ -28,7 +28,7 @@ _ADD = """
     completion_tokens = completion_tokens + ?4, total_tokens = total_tokens + ?5,
     raw_cost_nano = raw_cost_nano + ?6, markup_cost_nano = markup_cost_nano + ?7,
     unpriced_requests = unpriced_requests + ?8,
-    updated_at = ?10"""
+    created_at = min(created_at, ?9), updated_at = max(updated_at, ?10)"""
 
 # A row that is there is updated, another one inserted: an upsert costs half as much again.
 _NEW_DAY = f"""INSERT INTO client_daily_usage (id, {_COLUMNS}, client_org_id, usage_date)

@@ -23,7 +23,7 @@ LOGGED_LENGTH_MAX = 256
 LINE_BYTES_MAX = 8190
 HEADERS_MAX = 100
 # After a refusal the rest of a body is read and dropped for so long, so that the client sees the answer.
-LINGER_S = 2.0
+LINGER_S = 1.0
 
 access_logger = logging.getLogger("genledger.access")
 _log = logging.getLogger("genledger.gateway")
@@ -85,6 +85,8 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is not HTTP gets a JSON 400, a closed connection, and one line without its bytes."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client has gone: nobody to answer, nothing to report
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         _log.info("%s sent what is not HTTP: %s", escaped(request.remote or "-"), type(exc).__name__)

@@ -24,6 +24,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from streams import faultpoints
 from streams.clock import Clock, monotonic_s, now_ms
 from streams.errors import LogError, UnknownTopic
 from streams.log.interface import Message, Record, TopicSpec
@@ -144,7 +145,9 @@ class SqliteLog:
 
         async def work(tx: Transaction) -> list[int]:
             tx.advance(key, epoch, offset)
-            return await _write(tx, messages, headers, slices)
+            offsets = await _write(tx, messages, headers, slices)
+            faultpoints.reached("transaction-open")
+            return offsets
 
         offsets = await self._committer(WRITERS_STORE).run(work, len(messages), size_bytes)
         places = ((message.topic, message.partition) for message in messages)
