@@ -4,7 +4,10 @@
 - `commands/`    one file a verb
 - `client.py`    asks the running service over HTTP
 - `output.py`    prints data: tables, CSV, JSON, always with control characters made visible
-- `serve.py`     builds the embedded process from the write side and the read side
+- `publisher.py`, `lines.py`   `publish`: batches and retries; a resumable file of lines
+- `offline.py`   the same door on the files, for a command, while no service runs
+- `reference.py` the pages of docs/ that are made from the code
+- `serve.py`     builds the embedded process from the write side and the read side; `watch.py` looks after it
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check found a difference. Data goes to stdout, progress
 and errors to stderr.

@@ -119,6 +119,16 @@ class Client:
             return ServiceUnreachable(f"nothing answers at {self.url}")
         return ServiceUnreachable(f"{self.url} does not answer: {error or type(error).__name__}")
 
+    def answers(self) -> bool:
+        """Whether anybody takes a connection."""
+        try:
+            self._connection.connect()
+        except OSError:
+            return False
+        finally:
+            self.close()
+        return True
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()

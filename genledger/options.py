@@ -7,7 +7,7 @@ def books(*, service: Service = Service(), json: Json = False) -> int:
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from genledger.client import Client
+from genledger.output import say
 from streams import settings
 from streams.errors import GenledgerError, ServiceUnreachable
 from streams.settings import Settings
@@ -56,16 +57,35 @@ class Service:
     ] = None
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client to the service; when nobody answers, the error says what to do."""
+    def client(self, *, offline: bool = False) -> Iterator[Client]:
+        """A client to the service; when nobody answers, the error says what to do.
+
+        With `offline`, and when no service runs, the files are opened here, and the client works on them.
+        """
         found = load(url=self.url)
-        client = Client(found.url or url_of(found), found.api_key)
-        try:
-            yield client
-        except ServiceUnreachable as error:
-            raise ServiceUnreachable(f"{error}. {_advice(found)}") from None
-        finally:
-            client.close()
+        with ExitStack() as stack:
+            client = Client(found.url or url_of(found), found.api_key)
+            if offline and _may_open_files(found) and not client.answers():
+                client = stack.enter_context(_own_client(found))
+            stack.callback(client.close)
+            try:
+                yield client
+            except ServiceUnreachable as error:
+                raise ServiceUnreachable(f"{error}. {_advice(found)}") from None
+
+
+def _may_open_files(found: Settings) -> bool:
+    """Whether the settings name local files, which no other process has open."""
+    return not found.url and found.broker.startswith("sqlite:///") and not holder_of(found)
+
+
+@contextmanager
+def _own_client(found: Settings) -> Iterator[Client]:
+    from genledger.offline import door
+
+    say(f"no service runs: working on the files in {found.data}")
+    with door(found) as (url, key):
+        yield Client(url, key)
 
 
 def url_of(found: Settings) -> str:

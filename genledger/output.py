@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 def visible(value: object) -> str:
     """A value as one line of text: control and direction characters become escapes."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 

@@ -23,7 +23,9 @@ COMMANDS_INTRO = """# Commands
 
 Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check
 found a difference. Commands that ask the running service find it at `http://<GENLEDGER_HOST>:<GENLEDGER_PORT>`,
-at `GENLEDGER_URL`, or at `--url`, and show it the API key in `GENLEDGER_KEY`.
+at `GENLEDGER_URL`, or at `--url`, and show it the API key in `GENLEDGER_KEY`. While no service runs, those
+that change something (`orgs`, `keys`, `users`, `publish`, `rejected redrive`) work on the files themselves;
+`db` and `report` always do.
 """
 
 SETTINGS_INTRO = """# Settings

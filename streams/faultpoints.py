@@ -11,6 +11,7 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | transaction-committed  | facts, changelog and offset are durable; the local store has not been written     |
 | store-written          | the local store is written; the batch is not yet acknowledged                     |
 | summaries-transaction  | inside the summaries' transaction: rows are written, the commit is not           |
+| processed-transaction  | the same, of processed_generations                                               |
 | recovery               | the ledger's table is being read back from its changelog                         |
 """
 
@@ -24,6 +25,7 @@ NAMES = (
     "transaction-committed",
     "store-written",
     "summaries-transaction",
+    "processed-transaction",
     "recovery",
 )
 

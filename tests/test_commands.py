@@ -503,3 +503,60 @@ def test_status_that_is_not_well_exits_with_1(gateway, capsys):
     assert capsys.readouterr().out.split()[-3:] == ["ledger", "ok", "4"]
     gateway.answers["GET", "/api/v1/status"] = {"roles": {"ledger": "stalled"}, "lag": {}}
     assert run(["status"]) == 1
+
+
+def test_settings_are_changed_on_the_files_when_no_service_runs(monkeypatch, tmp_path, capsys):
+    """Organisations, keys and users are made without a service, and the next command sees them."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    assert run(["orgs", "create", "acme", "--markup", "1.3"]) == 0
+    assert run(["keys", "create", "--org", "acme"]) == 0
+    assert run(["users", "map", "--org", "acme", "--user", "or-1", "--to", "alice"]) == 0
+    captured = capsys.readouterr()
+    assert "no service runs" in captured.err
+    assert "glk_" in captured.out
+    # Keys are there now: the owner of the files still needs none.
+    assert run(["orgs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["markup"] == "1.3"
+    assert run(["keys", "list", "--json"]) == 0
+    assert {key["rights"] for key in json.loads(capsys.readouterr().out)} == {"producer", "admin"}
+    assert run(["users", "list", "--org", "acme"]) == 0
+    assert "alice" in capsys.readouterr().out
+
+
+def test_a_file_is_published_onto_the_log_when_no_service_runs(monkeypatch, tmp_path, capsys):
+    """Without a service, a file goes onto the log itself, each good line once, in its partition."""
+    import asyncio
+
+    from streams import topics
+    from streams.log.partition import partition_of
+    from streams.log.sqlite.log import open_log
+
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    assert run(["publish", write(tmp_path / "usage.ndjson", [*events(1200), b"{}"])]) == 1
+    assert "1200 accepted, 1 rejected" in capsys.readouterr().err
+
+    async def logged():
+        log = await open_log("sqlite:///data/log", topics.topic_table())
+        try:
+            return [await log.read(topics.GENERATIONS, n, 0, 2000) for n in range(4)]
+        finally:
+            await log.close()
+
+    found = asyncio.run(logged())
+    assert sum(map(len, found)) == 1200
+    assert all(partition_of(record.key, 4) == n for n, records in enumerate(found) for record in records)
+
+
+def test_files_that_another_process_has_are_left_alone(monkeypatch, tmp_path, capsys):
+    """A command never opens a log that somebody else has open."""
+    from streams.log.sqlite.lock import Lock
+
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    (tmp_path / "data" / "log").mkdir(parents=True)
+    lock = Lock(tmp_path / "data" / "log")
+    try:
+        assert run(["orgs", "create", "acme"]) == 1
+    finally:
+        lock.release()
+    assert "has the log" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "data" / "log").iterdir()] == ["lock"]

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from genledger.client import Refused, segment
 from genledger.options import Json, Service
-from genledger.output import print_json, print_rows, say, visible
+from genledger.output import print_json, say, visible
 
 app = App(
     name="explain",
@@ -46,20 +46,22 @@ def explain(id: str, *, service: Service = Service(), json: Json = False) -> int
 
 
 def _tell(found: dict[str, Any]) -> None:
-    """Every value on a line of its own; lists of objects as tables."""
-    tables = {}
+    """Every value on a line of its own, then the history, each decision with what it moved."""
     for name, value in found.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            tables[name] = value
-        else:
+        if name not in ("history", "truncated"):
             print(f"{name}: {_short(value)}")
-    for name, rows in tables.items():
-        print(f"\n{name}:")
-        flat = [{column: _short(value) for column, value in row.items()} for row in rows]
-        print_rows(flat, list(dict.fromkeys(column for row in flat for column in row)), "table")
+    for decision in found["history"]:
+        place = f"{decision.pop('partition', '')}/{decision.pop('offset', '')}"
+        moved = [(sign, decision.pop(name, None)) for sign, name in (("-", "minus"), ("+", "plus"))]
+        print(f"\n{place}  " + "  ".join(visible(value) for value in decision.values() if value))
+        for sign, entry in moved:
+            if entry:
+                print(f"  {sign} {_short(entry)}")
 
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_short(inner)}" for name, inner in value.items())
+        return ", ".join(
+            f"{name}={_short(inner)}" for name, inner in value.items() if inner not in (None, "")
+        )
     return visible(value)

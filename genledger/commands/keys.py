@@ -40,7 +40,7 @@ def create(
     json: Json = False,
 ) -> int:
     """Make an API key and print it. It is shown this once: keep it."""
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.post(ROUTE, {"organization": org, "rights": rights})
     if json:
         print_json(found)
@@ -62,7 +62,7 @@ def create(
 )
 def list_(*, service: Service = Service(), json: Json = False) -> int:
     """List all keys, revoked ones too; the keys themselves are not kept."""
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.get(ROUTE)["keys"]
     print_rows(found, COLUMNS, "json" if json else "table")
     return 0
@@ -82,7 +82,7 @@ def revoke(id: str, *, dry_run: DryRun = False, service: Service = Service()) ->
     id
         The key's id, as `genledger keys list` shows it.
     """
-    with service.client() as client:
+    with service.client(offline=True) as client:
         if not dry_run:
             client.post(f"{ROUTE}/{segment(id)}/revoke", {})
             say(f"Key {id} is revoked.")

@@ -123,7 +123,7 @@ def set_(
 def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> int:
     given = {name: value for name, value in values.items() if value is not None}
     create = given.pop("create", False)
-    with service.client() as client:
+    with service.client(offline=True) as client:
         if create and any(item["id"] == id for item in client.get(ROUTE)["organizations"]):
             raise WrongUse(f"{visible(id)} exists already: change it with `genledger orgs set`")
         found = client.post(ROUTE, {"id": id, **given})
@@ -143,7 +143,7 @@ def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> i
 )
 def list_(*, service: Service = Service(), json: Json = False) -> int:
     """List the organisations that have settings, with their values as they count now."""
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.get(ROUTE)["organizations"]
     print_rows(found, COLUMNS, "json" if json else "table")
     return 0
@@ -163,7 +163,7 @@ def show(id: str, *, service: Service = Service(), json: Json = False) -> int:
     id
         What events call it.
     """
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.get(f"{ROUTE}/{segment(id)}")
     if json:
         print_json(found)

@@ -49,7 +49,7 @@ def publish(
     """
     if file != "-" and not Path(file).is_file():
         raise WrongUse(f"{visible(file)} is not a file")
-    with service.client() as client, ExitStack() as stack:
+    with service.client(offline=True) as client, ExitStack() as stack:
         lines = stack.enter_context(open_source(file))
         report = stack.enter_context(Report(lines))
         tally = Publisher(client, source, report).publish(lines)

@@ -40,7 +40,7 @@ def list_(
     json: Json = False,
 ) -> int:
     """List what was not taken: its place, its reason, and what was wrong."""
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = [*_every(client, limit)]
     if json:
         print_json(found)
@@ -71,7 +71,7 @@ def show(
     place
         PARTITION/OFFSET, as `genledger rejected list` shows it.
     """
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.get(_path(place))
     value = bytes_of(found)
     if raw:
@@ -113,7 +113,7 @@ def redrive(
     if bool(places) == all:
         raise WrongUse("name what to redrive, such as 2/17, or say --all")
     failed = 0
-    with service.client() as client:
+    with service.client(offline=True) as client:
         # The list is taken first: what is redriven and refused again comes back at its end.
         todo = list(places or ()) or [_place(item) for item in _every(client)]
         for place in todo:

@@ -43,7 +43,7 @@ def map_(
     """Say who a provider's user is, from a day on. What is counted already stays as it was."""
     body = {"organization": org, "user": user, "user_id": to or None, "effective": effective}
     given = {name: value for name, value in body.items() if value is not None or name == "user_id"}
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.post(ROUTE, given)
     if json:
         print_json(found)
@@ -61,7 +61,7 @@ def map_(
 )
 def list_(*, org: Org, service: Service = Service(), json: Json = False) -> int:
     """List an organisation's mapped users."""
-    with service.client() as client:
+    with service.client(offline=True) as client:
         found = client.get(ROUTE, org=org)["users"]
     if json:
         print_json(found)

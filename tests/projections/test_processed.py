@@ -24,6 +24,14 @@ async def test_a_row_has_the_newest_values_and_the_first_time(database, path):
     }
 
 
+async def test_a_log_clock_that_went_back_moves_the_first_time(database, path):
+    """The first log time is the least one, however the clock ran."""
+    after = await apply(database, PROCESSED, [fact(0, plus=entry())])
+    late = fact(1, "amended", id="gen-0", minus=entry(), plus=entry(cost_nano=1), time_ms=NOON_MS - 3_600_000)
+    await apply(database, PROCESSED, [late], after)
+    assert row_of(path, "processed_generations")["processed_at"] == NOON_MS // 1000 - 3600
+
+
 async def test_a_voided_id_keeps_its_row_with_zeros(database, path):
     """A void is remembered, and worth nothing."""
     void = fact(1, "voided", id="gen-0", minus=entry(), plus=entry(requests=0))
@@ -34,7 +42,8 @@ async def test_a_voided_id_keeps_its_row_with_zeros(database, path):
 
 async def test_a_forgotten_id_loses_its_row_and_may_come_again(database, path):
     """After it was forgotten an id that is forced in again starts anew."""
-    after = await apply(database, PROCESSED, [fact(0, plus=entry()), fact(1, "forgotten", id="gen-0")])
+    after = await apply(database, PROCESSED, [fact(0, plus=entry())])
+    after = await apply(database, PROCESSED, [fact(1, "forgotten", id="gen-0")], after)
     with reading(path) as connection:
         assert connection.execute("SELECT count(*) FROM processed_generations").fetchone()[0] == 0
     again = [fact(2, id="gen-0", plus=entry()), fact(3, "forgotten", id="gen-0")]

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import threading
+import time
 
 import pytest
 
@@ -39,7 +41,8 @@ async def test_a_fact_seen_before_is_skipped(database, path):
 async def test_records_below_the_position_are_not_taken_again(database, path):
     """A batch that begins before the position counts from the position on."""
     after = await apply(database, SUMMARIES, COUNTED[:3])
-    assert await database.apply(SUMMARIES, "usage", 0, records(COUNTED[:3]), after) == after
+    for known in (1, 2, 3):
+        assert await database.apply(SUMMARIES, "usage", 0, records(COUNTED[:known]), after) == after
     await database.apply(SUMMARIES, "usage", 0, records(COUNTED), after)
     assert row_of(path, "client_daily_usage")["total_requests"] == 6
 
@@ -101,6 +104,38 @@ async def test_a_cancelled_batch_is_wholly_in_or_wholly_out(database, path):
     if position == START:
         await apply(database, SUMMARIES, many)
     assert digest_of(path)["all"]
+
+
+class SlowCommits:
+    """The connection, with a commit that takes its time and tells when it has begun."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.begun = threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def execute(self, statement, *values):
+        if statement == "COMMIT":
+            self.begun.set()
+            time.sleep(0.1)
+        return self.connection.execute(statement, *values)
+
+
+async def test_a_commit_that_has_begun_is_waited_for(database, path):
+    """A batch that is cancelled with its commit under way ends only when the outcome is certain."""
+    slow = database._connection = SlowCommits(database._connection)
+    task = asyncio.create_task(apply(database, SUMMARIES, COUNTED[:3]))
+    await asyncio.to_thread(slow.begun.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not slow.connection.in_transaction
+    after = (await database.positions(SUMMARIES))[0]
+    assert after.usage_offset == 2
+    await apply(database, SUMMARIES, COUNTED[3:], after)
+    assert row_of(path, "client_daily_usage")["total_requests"] == 6
 
 
 async def test_only_one_process_writes(database, path):

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,10 @@ async def test_no_user_is_a_row_but_not_a_user(database, path):
 async def test_the_newest_mapping_names_the_user(database, path):
     """The application's user id is the one of the newest fact by log time, whatever is read first."""
     after = await apply(database, SUMMARIES, [fact(0, plus=entry(user_id="new"), time_ms=NOON_MS + 9000)])
-    await apply(database, SUMMARIES, [fact(1, plus=entry(user_id="old"))], after)
+    after = await apply(database, SUMMARIES, [fact(1, plus=entry(user_id="old"))], after)
+    assert row_of(path, "client_user_daily_usage")["user_id"] == "new"
+    void = fact(2, "voided", id="gen-1", minus=entry(user_id="old"), time_ms=NOON_MS + 20_000)
+    await apply(database, SUMMARIES, [void], after)
     assert row_of(path, "client_user_daily_usage")["user_id"] == "new"
 
 
@@ -215,7 +219,7 @@ async def _digest_in_batches(made_tables, items, cuts):
         shutil.copy(made_tables, path)
         database = Database.open(path)
         after = START
-        for first, end in zip(cuts, cuts[1:], strict=False):
+        for first, end in pairwise(cuts):
             after = await apply(database, SUMMARIES, items[first:end], after)
         await database.close()
         return digest_of(path)

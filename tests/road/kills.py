@@ -29,6 +29,7 @@ PHASES = {
     "transaction-open": "facts and changelog written, not committed",
     "transaction-committed": "facts and changelog written and committed, the local store not",
     "summaries-transaction": "inside the summaries' transaction",
+    "processed-transaction": "inside the transaction of processed_generations",
     "recovery": "the ledger's table is being recovered",
 }
 
@@ -59,7 +60,7 @@ class Kills:
 
     def until(self, phase: str) -> Kill:
         """Run and post until the process dies at a point."""
-        count = 1 if phase == "recovery" else self._random.randint(1, 3)
+        count = self._random.randint(1, 3)
         if phase == "recovery":
             self._make_recovery_due()
         service = Service(self.data, kill_at=f"{phase}:{count}")

@@ -1,6 +1,6 @@
 """One run of B: settings, then all lines in batches, until every view has taken everything.
 
-    told = feed(service, traffic, deliveries, sizes)
+    told = feed(service, deliveries, sizes(seed, 500, 1000))
     check(data, traffic, told)
 
 `check` is the whole of "every column of every table equals the model".

@@ -29,6 +29,9 @@ class Bounds(msgspec.Struct, frozen=True):
     read_bytes: int = 8 * MIB
     """Keys, values and headers of one `read`, save that one record is always given."""
 
+    tail_bytes: int = 32 * MIB
+    """Newest records of each file kept in memory for those who follow closely."""
+
     checkpoint_bytes: int = 4 * MIB
     """WAL written before it is copied into the file: bounds its size, the time of recovery, and how long a
     commit may have to wait for the copy (some 10 ms)."""

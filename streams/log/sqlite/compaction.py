@@ -46,3 +46,4 @@ def _find_first(tx: Transaction, partition: Partition) -> None:
     changed = tx.change((partition.topic, partition.number))
     (first,) = tx.connection.execute(f'SELECT min("offset") FROM {partition.table}').fetchone()
     changed.first = changed.next if first is None else first
+    tx.forget_tail()

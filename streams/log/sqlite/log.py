@@ -16,6 +16,7 @@ open it `read_only` meanwhile.
 | transaction   | one transaction of a file                                              |
 | committer     | group commit: who waits, who shares an fsync, what an error means      |
 | threads       | running what blocks without starving it                                |
+| tail          | the newest records in memory                                           |
 | compaction    | what may leave a partition                                             |
 | records       | a record as a row, with its checksum                                   |
 """
@@ -245,7 +246,7 @@ class SqliteLog:
         offset = partition.first
         while offset < end:
             self._check_open()
-            offset = store.read(partition, offset, self._bounds.slice_records)[-1].offset + 1
+            offset = store.read_file(partition, offset, self._bounds.slice_records)[-1].offset + 1
             await asyncio.sleep(0)
 
     def _spec(self, topic: str) -> TopicSpec:

@@ -21,6 +21,7 @@ from streams.log.sqlite import records
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.marks import Mark, Marks
 from streams.log.sqlite.schema import RESTORE, connect, log_error, table_of
+from streams.log.sqlite.tail import Tail
 from streams.log.sqlite.transaction import Partition, Place, Progress, Transaction, WriterKey, load_progress
 
 # What a commit writes besides its records: the pages that hold the counters and the tail of each table.
@@ -36,6 +37,7 @@ class Store:
         self._bounds = bounds
         self._read_only = read_only
         self._unchecked_bytes = 0
+        self.tail = Tail(bounds.tail_bytes)
         self.reader = connect(path, read_only=True)
         self._scanner = connect(path, read_only=True)
         self._connection = self.reader if read_only else connect(path, read_only=False)
@@ -66,6 +68,12 @@ class Store:
 
     def read(self, partition: Partition, offset: int, limit: int) -> Sequence[Record]:
         """Committed and published records from `offset` on."""
+        place = partition.topic, partition.number
+        recent = self.tail.read(place, offset, limit, self._bounds.read_bytes) if limit > 0 else None
+        return recent or self.read_file(partition, offset, limit)
+
+    def read_file(self, partition: Partition, offset: int, limit: int) -> Sequence[Record]:
+        """As `read`, past the memory: every record from the disk, verified."""
         sql = partition.select + ' WHERE "offset" >= ? AND "offset" < ? ORDER BY "offset" LIMIT ?'
         start = max(offset, partition.first)
         dense_from = start if partition.is_dense else None

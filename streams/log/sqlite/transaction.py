@@ -13,8 +13,9 @@ from zlib import crc32
 import msgspec
 
 from streams.errors import Fenced
-from streams.log.interface import Message
-from streams.log.sqlite.records import Damage, Row, row_of
+from streams.log.interface import Message, Record
+from streams.log.sqlite.records import Damage, Row, row_of, weight_of
+from streams.log.sqlite.tail import Tail
 
 Place = tuple[str, int]
 WriterKey = tuple[str, str, int]
@@ -61,6 +62,7 @@ class Owner(Protocol):
 
     partitions: "dict[Place, Partition]"
     progress: dict[WriterKey, Progress]
+    tail: Tail
 
     def published(self, written_bytes: int) -> None: ...
 
@@ -75,6 +77,8 @@ class Transaction:
         self._written_bytes = 0
         self._changed: dict[Place, Changed] = {}
         self._progress: dict[WriterKey, Progress] = {}
+        self._records: list[tuple[Place, list[Record], int]] = []
+        self._forgets = False
 
     def change(self, place: Place) -> Changed:
         """The partition's state as this transaction will leave it."""
@@ -87,19 +91,28 @@ class Transaction:
     def write(self, messages: Sequence[Message], headers: Sequence[bytes]) -> list[int]:
         """Insert records, with their encoded headers, at the ends of their partitions; their offsets."""
         rows: dict[Place, list[Row]] = defaultdict(list)
+        records: dict[Place, list[Record]] = defaultdict(list)
         offsets = []
         for message, raw in zip(messages, headers, strict=True):
-            place = message.topic, message.partition
+            topic, partition = place = message.topic, message.partition
             changed = self.change(place)
             offset = changed.next
             changed.next = offset + 1
             seed = self._owner.partitions[place].seed
             rows[place].append(row_of(message, raw, offset, self.time_ms, seed))
+            key, value = message.key, message.value
+            records[place].append(Record(topic, partition, offset, self.time_ms, key, value, message.headers))
             offsets.append(offset)
         for place, batch in rows.items():
             table = self._owner.partitions[place].table
             self.connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", batch)
+            size_bytes = sum(map(weight_of, records[place]))
+            self._records.append((place, records[place], size_bytes))
         return offsets
+
+    def forget_tail(self) -> None:
+        """Records are removed: what is kept of them in memory goes too, when this is committed."""
+        self._forgets = True
 
     def take_over(self, key: WriterKey) -> int:
         """A new epoch for a writer: every commit of an older one will be refused."""
@@ -136,6 +149,10 @@ class Transaction:
             partition.next = changed.next
             partition.first = changed.first
             partition.compacted_below = changed.compacted_below
+        if self._forgets:
+            self._owner.tail.forget()
+        for place, records, size_bytes in self._records:
+            self._owner.tail.extend(place, records, size_bytes)
         self._owner.progress.update(self._progress)
         self._owner.published(self._written_bytes)
 

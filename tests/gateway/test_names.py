@@ -1,0 +1,87 @@
+"""What callers name does not reach labels or logs as it came: rows 40 to 42 of the bad inputs."""
+
+import logging
+import re
+
+import pytest
+
+from tests.gateway.conftest import House, event
+
+
+async def series(house: House) -> set[str]:
+    """The names and labels of all metrics of genledger."""
+    text = (await house.call("GET", "/metrics"))[1].decode()
+    return {line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("genledger_")}
+
+
+async def test_many_model_names_make_no_label(house: House) -> None:
+    """100,000 distinct models are taken, and the metrics' label sets stay as they were."""
+    await house.post([event("gen-0"), {"id": 1}])
+    before = await series(house)
+    before = await series(house)
+    for batch in range(10):
+        events = [event(f"gen-{batch}-{n}", model=f"model-{batch}-{n}", source=f"s{n}") for n in range(10_000)]
+        assert (await house.post(events))[1]["accepted"] == 10_000
+    assert await series(house) == before
+    assert len({one.model for one in (await house.events()).values()}) == 100_001
+
+
+async def test_many_paths_and_methods_make_no_label(house: House) -> None:
+    """Paths of no route, ids in paths, and odd methods share the template's label."""
+    house.known.clear()
+
+    async def some(count: int) -> None:
+        for n in range(count):
+            await house.call("GET", f"/nowhere/{n}")
+            await house.call("GET", f"/api/v1/generations/gen-{n}")
+            await house.call("PROPFIND" if n % 2 else "TRACE", f"/api/v1/generations/{n}")
+
+    await some(2)
+    before = await series(house)
+    await some(150)
+    assert await series(house) == before
+    assert not any("gen-" in name or "PROPFIND" in name for name in before)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
+async def test_other_methods_are_405(house: House, method: str) -> None:
+    """A route says which methods it knows."""
+    async with house.session.request(method, "/api/v1/generations") as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == "POST"
+        assert response.content_type == "application/json"
+
+
+async def test_no_route_is_404_in_json(house: House) -> None:
+    """A path of no route, whatever its characters."""
+    for path in ("/nope", "/%00", "/%ff", "/%2e%2e/%2e%2e/etc/passwd", "/api/v1/generations/", "//"):
+        status, answer = await house.call("GET", path)
+        assert (status, answer["error"]["code"]) == (404, "not_found"), path
+    answer = await house.raw(b"GET /api/v1/generations/\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert int(answer.split(b" ")[1]) in (400, 404)
+
+
+async def test_every_answer_has_the_security_headers(house: House) -> None:
+    """Refusals too; and a request id to ask about."""
+    for path in ("/livez", "/nope"):
+        async with house.session.get(path) as response:
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["X-Frame-Options"] == "DENY"
+            assert re.fullmatch(r"[0-9a-f]{16}", response.headers["X-Request-Id"])
+            assert "aiohttp" not in response.headers["Server"]
+
+
+async def test_logs_are_escaped_and_hold_no_secret(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Control characters, ANSI escapes and bidi marks from outside never reach the log as they are."""
+    key = await house.key("acme")
+    with caplog.at_level(logging.DEBUG, logger="genledger"):
+        agent = "x\u202eevil\x1b[31m \u00e9 \"quoted\" \\"
+        head = b"GET /api/v1/generations/a%0d%0ab%1b?key=" + key.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Authorization: Bearer " + key.encode() + b"\r\nUser-Agent: " + agent.encode() + b"\r\n"
+        await house.raw(head + b"Connection: close\r\n\r\n")
+        await house.post(event("id\u202e", model="\x1b[31m"), key, User_Agent="plain")
+    text = caplog.text
+    assert "x\\u202eevil" in text
+    assert key not in text and key[4:20] not in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
+    assert len([r for r in caplog.records if r.name == "genledger.access"]) == 2
