@@ -88,7 +88,7 @@ async def _start(settings: Settings, secret: str, stack: AsyncExitStack) -> int:
     return port
 
 
-async def _unknown(id: str) -> Known | None:
+async def _unknown(_id: str) -> Known | None:
     raise Refusal(503, "offline", "the ledger does not run: start it with `genledger serve`")
 
 

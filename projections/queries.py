@@ -157,7 +157,9 @@ class Queries:
 
 
 def read_only(path: Path) -> str:
-    """The URI that opens a database for reading."""
+    """The URI that opens a database for reading; `ViewError` when there is none."""
+    if not path.is_file():
+        raise ViewError(f"{path} can't be opened: there is no such file")
     return f"{path.resolve().as_uri()}?mode=ro"
 
 

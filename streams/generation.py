@@ -51,10 +51,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD = re.compile(r" - at `\$\.?([A-Za-z_]*).*`$")
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 # Keys of the retention job's own records: a generation of such a name would be compacted away with them.
-_RESERVED_ID = re.compile(r"(?:horizon|balance)-.*", re.DOTALL)
+RESERVED_IDS = ("horizon-", "balance-")
 
 
-class Generation(msgspec.Struct, frozen=True, gc=False, kw_only=True, array_like=True):
+class Generation(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An event, checked. Money is nano-dollars, time nanoseconds; None is unknown, never zero.
 
     `known.py` keeps it as an array: fields are only ever added, at the end and with a default.
@@ -153,52 +153,56 @@ def without_unknown_fields(value: bytes | msgspec.Raw) -> tuple[bytes, list[str]
 
 def checked(wire: Wire, organization: str = "") -> Generation:
     """The event of a typed JSON object: lengths, characters, money, time and sums looked at."""
-    prompt, completion = wire.prompt_tokens or 0, wire.completion_tokens or 0
+    prompt, completion, total = wire.prompt_tokens or 0, wire.completion_tokens or 0, wire.total_tokens
+    void = wire.void or False
+    # By position, in the order of the fields: by name it takes a quarter more of the whole decoding.
     event = Generation(
-        id=wire.id,
-        organization=wire.organization or organization,
-        model=wire.model or "",
-        user=wire.user or "",
-        provider=wire.provider or "",
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=prompt + completion if wire.total_tokens is None else wire.total_tokens,
-        cost_nano=_money("cost", wire.cost),
-        created_ns=_time(wire.created_at),
-        source=wire.source or "",
-        reasoning_tokens=wire.reasoning_tokens,
-        cached_tokens=wire.cached_tokens,
-        upstream_cost_nano=_money("upstream_cost", wire.upstream_cost),
-        is_byok=wire.is_byok,
-        latency_ms=wire.latency_ms,
-        finish_reason=wire.finish_reason or "",
-        session=wire.session or "",
+        wire.id,
+        wire.organization or organization,
+        wire.model or "",
+        wire.user or "",
+        wire.provider or "",
+        prompt,
+        completion,
+        prompt + completion if total is None else total,
+        None if wire.cost is ABSENT else _money("cost", wire.cost),
+        None if wire.created_at is None else _time(wire.created_at),
+        wire.source or "",
+        wire.reasoning_tokens,
+        wire.cached_tokens,
+        None if wire.upstream_cost is ABSENT else _money("upstream_cost", wire.upstream_cost),
+        wire.is_byok,
+        wire.latency_ms,
+        wire.finish_reason or "",
+        wire.session or "",
         # A void is an administrator's correction, whatever it calls itself.
-        authority="corrected" if wire.void else wire.authority or DEFAULT_AUTHORITY,
-        revision=wire.revision,
-        void=wire.void or False,
-        metadata=_metadata(wire.metadata),
+        "corrected" if void else wire.authority or DEFAULT_AUTHORITY,
+        wire.revision,
+        void,
+        b"" if wire.metadata is ABSENT else _metadata(wire.metadata),
     )
     _check(event)
     return event
 
 
 def _check(event: Generation) -> None:
-    if not event.id:
+    id, organization = event.id, event.organization
+    if not id:
         raise BadEvent("id", "must not be empty")
-    if not event.organization:
+    if not organization:
         raise BadEvent("organization", "is required, in the event or by the API key")
     if not event.model and not event.void:
         raise BadEvent("model", "is required")
     if event.total_tokens < event.prompt_tokens + event.completion_tokens:
         raise BadEvent("total_tokens", "must not be less than prompt_tokens + completion_tokens")
-    if _RESERVED_ID.match(event.id):
+    if id.startswith(RESERVED_IDS):
         raise BadEvent("id", "must not begin with horizon- or balance-, which the log uses itself")
-    text = event.id + event.organization + event.user + event.model + event.provider
-    text += event.source + event.finish_reason + event.session
-    # The smallest bounds are 64 bytes and 128: short plain texts need no closer look.
-    if len(text) > 128 or not text.isascii() or len(event.source) + len(event.finish_reason) > 64:
-        _check_lengths(event)
+    source, finish_reason = event.source, event.finish_reason
+    text = f"{id}{organization}{event.user}{event.model}{event.provider}{source}{finish_reason}{event.session}"
+    # Nearly every event: short, plain and printable. The smallest bounds are 64 bytes and 128.
+    if len(text) <= 128 and len(source) + len(finish_reason) <= 64 and text.isascii() and text.isprintable():
+        return
+    _check_lengths(event)
     if _CONTROL.search(text):
         name = next(n for n in TEXT_BYTES_MAX if _CONTROL.search(getattr(event, n)))
         raise BadEvent(name, "must not contain control characters")
@@ -213,10 +217,8 @@ def _check_lengths(event: Generation) -> None:
 
 
 def _money(name: str, raw: msgspec.Raw) -> int | None:
-    if raw is ABSENT:
-        return None
     text = bytes(raw)
-    if text in (b"", b"null"):
+    if text == b"null":
         return None
     if len(text) > 2 and text[:1] == b'"':
         text = text[1:-1]
@@ -226,9 +228,7 @@ def _money(name: str, raw: msgspec.Raw) -> int | None:
         raise BadEvent(name, str(error)) from None
 
 
-def _time(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _time(text: str) -> int:
     try:
         return times.nanoseconds_of(text)
     except ValueError as error:
@@ -236,10 +236,8 @@ def _time(text: str | None) -> int | None:
 
 
 def _metadata(raw: msgspec.Raw) -> bytes:
-    if raw is ABSENT:
-        return b""
     text = bytes(raw)
-    if text in (b"", b"null"):
+    if text == b"null":
         return b""
     if not text.startswith(b"{"):
         raise BadEvent("metadata", "must be a JSON object")

@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 30.0
     requests_max: int = 256
     bodies_bytes_max: int = 268_435_456
+    connections_max: int = 512
     keepalive_timeout_s: float = 75.0
     explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
@@ -89,6 +90,7 @@ TABLE = (
     Setting("request_timeout_s", "GENLEDGER_REQUEST_TIMEOUT_S", "how long a body may take to arrive; then 408"),
     Setting("requests_max", "GENLEDGER_REQUESTS_MAX", "requests with a body in work at once; then 503"),
     Setting("bodies_bytes_max", "GENLEDGER_BODIES_BYTES_MAX", "bytes of all bodies in work at once; then 503"),
+    Setting("connections_max", "GENLEDGER_CONNECTIONS_MAX", "open connections; one more is closed at once"),
     Setting("keepalive_timeout_s", "GENLEDGER_KEEPALIVE_TIMEOUT_S", "how long an idle connection is kept"),
     Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
     Setting("stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"),

@@ -28,19 +28,21 @@ _TIME = re.compile(
     r"(2[01][0-9]{2})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]{1,18}))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_PLAIN = re.compile(r"2[01][0-9-]{8}T[0-9:]{8}Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH).days
+_LAST_DAY = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH).days
 _DATE = re.compile(r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}")
 _WANTED = "must be a time such as 2026-11-20T10:00:00Z: with a zone, from the years 2000 to 2199"
 
 
 def nanoseconds_of(text: str) -> int:
     """RFC 3339 text as nanoseconds since 1970; `ValueError` says what is wrong with it."""
-    if len(text) == 20 and _PLAIN.fullmatch(text):
+    if len(text) == 20 and text[4] == text[7] == "-" and text[13] == text[16] == ":" and text[19] == "Z":
         # Nearly every event: twice as fast as taking the text apart.
         with suppress(ValueError):
             since = datetime.fromisoformat(text) - _EPOCH
-            return (since.days * 86_400 + since.seconds) * SECOND_NS
+            if _FIRST_DAY <= since.days < _LAST_DAY and text[10] == "T":
+                return (since.days * 86_400 + since.seconds) * SECOND_NS
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(_WANTED)

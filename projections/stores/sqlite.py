@@ -33,6 +33,8 @@ BUSY_TIMEOUT_MS = 10_000
 # Random ids touch pages all over the table: keep them in memory, and write them back seldom.
 CACHE_KIB = 262_144
 CHECKPOINT_PAGES = 20_000
+# What a long reader made the write-ahead log grow to is given back once that reader has gone.
+WAL_KEPT_BYTES = 134_217_728
 DECODE_RECORDS_MAX = 1000
 
 WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] = {
@@ -196,6 +198,7 @@ def _configure(connection: sqlite3.Connection) -> None:
         "synchronous = FULL",
         f"cache_size = -{CACHE_KIB}",
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        f"journal_size_limit = {WAL_KEPT_BYTES}",
         "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")

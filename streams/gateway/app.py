@@ -30,7 +30,7 @@ from streams.gateway.openapi import Operation
 from streams.gateway.organizations import SettingsRoutes
 from streams.gateway.probes import Health, Probes
 from streams.gateway.rejected import Rejected
-from streams.gateway.server import escaped, handler_args
+from streams.gateway.server import CONNECTIONS_MAX, escaped, handler_args
 from streams.log.interface import Log
 from streams.settings import Settings
 
@@ -73,6 +73,7 @@ def build(door: Door) -> web.Application:
         handler_args=handler_args(door.settings),
         client_max_size=door.settings.body_bytes_max,
     )
+    app[CONNECTIONS_MAX] = door.settings.connections_max
     app.on_response_prepare.append(_prepare)
     handlers = _handlers(door, openapi.document(operations))
     for operation in openapi.TABLE:

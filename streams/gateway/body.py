@@ -144,7 +144,7 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
 
 
 async def not_yet(request: web.Request) -> None:
-    """aiohttp's place to answer `Expect: 100-continue`: `read` does, once the headers have been judged."""
+    """Aiohttp's place to answer `Expect: 100-continue`: `read` does, once the headers have been judged."""
 
 
 async def _invite(request: web.Request) -> None:

@@ -266,7 +266,7 @@ def _event_schema() -> dict[str, Any]:
     }
     return {
         "title": "Event",
-        "description": "One generation. The organisation may be the API key's; unknown fields are dropped and named.",
+        "description": "The organisation may be the API key's; unknown fields are dropped and named.",
         "type": "object",
         "properties": properties,
         "required": ["id", "model"],

@@ -25,6 +25,8 @@ HEADERS_MAX = 100
 # After a refusal the rest of a body is read and dropped for so long, so that the client sees the answer.
 LINGER_S = 1.0
 
+CONNECTIONS_MAX = web.AppKey("connections_max", int)
+
 access_logger = logging.getLogger("genledger.access")
 _log = logging.getLogger("genledger.gateway")
 
@@ -96,7 +98,15 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
-    """Makes a `_Connection` for each connection."""
+    """Makes a `_Connection` for each connection, up to a number of them."""
+
+    connections_max = 0
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > self.connections_max:
+            # After the handler's own task has been made, which expects to find its server.
+            asyncio.get_running_loop().call_soon(handler.force_close)
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
@@ -107,4 +117,6 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
+        server = _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
+        server.connections_max = self.app[CONNECTIONS_MAX]
+        return server

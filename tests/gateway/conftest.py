@@ -55,7 +55,9 @@ class House:
         self.now_ms = NOW_MS
         self.administration = Administration(log.append, directory, self.clock)
         self.port = 0
+        self.real = log
         self.session: ClientSession
+        self.errors: list[str] = []
 
     def clock(self) -> int:
         return self.now_ms
@@ -65,12 +67,24 @@ class House:
 
     def door(self, extra_routes: Any = ()) -> Door:
         return Door(
-            self.log, self.directory, self.settings, self.clock, self.lookup, lambda: self.health, extra_routes
+            self.log,
+            self.directory,
+            self.settings,
+            self.clock,
+            self.lookup,
+            lambda: self.health,
+            extra_routes,
         )
 
     async def key(self, organization: str, rights: Rights = "producer") -> str:
         """A new key's secret."""
         return (await self.administration.make_key(organization, rights))[0][1]
+
+    def key_id(self, secret: str) -> str:
+        """The id of a key that is not revoked."""
+        key = self.directory.key_of_secret(secret)
+        assert key is not None
+        return key.id
 
     async def call(self, method: str, path: str, key: str = "", **options: Any) -> Answer:
         """Status and JSON of one request."""
@@ -131,16 +145,19 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Make]:
         settings = msgspec.structs.replace(Settings(), **changes)
         clock: list[House] = []
         real = await open_log(
-            f"sqlite:///{tmp_path}/log", topics.topic_table(), clock=lambda: clock[0].now_ms if clock else NOW_MS
+            f"sqlite:///{tmp_path}/log",
+            topics.topic_table(),
+            clock=lambda: clock[0].now_ms if clock else NOW_MS,
         )
         house = House(log or real, Directory(real), settings)
+        house.errors = errors.texts
         clock.append(house)
         runner = Runner(build(house.door(extra_routes)))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         house.port = runner.addresses[0][1]
         house.session = ClientSession(f"http://127.0.0.1:{house.port}")
-        house.real = real  # type: ignore[attr-defined]
+        house.real = real
         made.append((house, runner))
         return house
 
@@ -149,7 +166,7 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Make]:
         assert (await house.call("GET", "/livez"))[0] == 200
         await house.session.close()
         await runner.cleanup()
-        await house.real.close()  # type: ignore[attr-defined]
+        await house.real.close()
     logging.getLogger("genledger").removeHandler(errors)
     assert errors.texts == []
 

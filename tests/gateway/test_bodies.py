@@ -54,7 +54,7 @@ async def test_an_expectation_of_a_body_too_large_is_413_without_100(make_house:
 
 
 async def test_an_expectation_of_a_good_body_is_continued(house: House) -> None:
-    """curl asks before it sends a large body: it gets its 100, then its answer."""
+    """Curl asks before it sends a large body: it gets its 100, then its answer."""
     head = HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
     answer = await house.raw(head, GOOD, pause_s=0.05)
     assert answer.startswith(b"HTTP/1.1 100 ")
@@ -116,7 +116,7 @@ async def test_many_gzip_members_are_refused(house: House) -> None:
     ],
 )
 async def test_content_encodings(house: House, encoding: str, body: bytes, status: int) -> None:
-    """gzip once, whole and sound; anything else is refused and leaves nothing behind."""
+    """Gzip once, whole and sound; anything else is refused and leaves nothing behind."""
     assert (await house.post(body, Content_Encoding=encoding))[0] == status
     assert len(await house.records()) == (1 if status == 202 else 0)
 
@@ -165,7 +165,15 @@ async def test_bodies_beyond_the_bytes_at_once_are_503(make_house: Make) -> None
 
 @pytest.mark.parametrize(
     "content_type",
-    ["", "text/plain", "application/xml", "application/json; charset=utf-16", "application/jsonx", "x", "a/b;;="],
+    [
+        "",
+        "text/plain",
+        "application/xml",
+        "application/json; charset=utf-16",
+        "application/jsonx",
+        "x",
+        "a/b;;=",
+    ],
 )
 async def test_other_content_types_are_415(house: House, content_type: str) -> None:
     """Only JSON and NDJSON, in UTF-8."""
@@ -239,7 +247,7 @@ async def test_ndjson_answers_by_line(house: House) -> None:
 
 async def test_a_client_that_leaves_midway_leaves_nothing(house: House) -> None:
     """A connection that breaks inside a body is no error of ours, and no event."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    _, writer = await asyncio.open_connection("127.0.0.1", house.port)
     writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
     await writer.drain()
     await asyncio.sleep(0.05)
@@ -269,7 +277,9 @@ async def test_a_broken_chunk_is_400(house: House) -> None:
         b"FROBNICATE /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_400_in_json(house: House, request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_not_http_is_400_in_json(
+    house: House, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     """Headers too long or too many, or no HTTP at all: one answer, and no secret in the log."""
     answer = await house.raw(request_)
     assert status_of(answer) == 400

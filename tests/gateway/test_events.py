@@ -23,7 +23,7 @@ HUGE = "1" + "0" * 5000
 REFUSED = [
     *[("cost", text) for text in ("NaN", "Infinity", "-Infinity", "1e400", '"NaN"', '"1e400"')],
     *[("cost", text) for text in ("-0", "-0.01", '"-0.01"', "1000000.01", '"1e7"', "true", "[]", "{}", '""')],
-    *[("cost", text) for text in ('"0x10"', '"1_000"', '" 1"', '"١"', '"1,5"', '"+1"', HUGE, f'"{HUGE}"')],
+    *[("cost", text) for text in ('"0x10"', '"1_000"', '" 1"', '"\u0661"', '"1,5"', '"+1"', HUGE, f'"{HUGE}"')],
     *[("prompt_tokens", text) for text in ("NaN", "Infinity", "1e400", "-1", str(2**63), "1.5", "true", '"12"')],
     *[("total_tokens", text) for text in ("-1", str(2**64), HUGE, "[]", '"12"', "false")],
     *[(name, '"\\ud800"') for name in ("id", "organization", "user", "model", "session")],
@@ -58,7 +58,9 @@ async def test_a_field_that_is_not_right_is_422_and_named(house: House, strict: 
 async def test_bad_events_of_a_batch_are_named_one_by_one(house: House) -> None:
     """In one batch every bad event has its own answer, and the good ones between them are taken."""
     bad = [pair for pair in REFUSED if pair[1] not in ("NaN", "Infinity", "-Infinity")]
-    lines = [line for n, (name, text) in enumerate(bad) for line in (body(**{name: text}), body(id=f'"good-{n}"'))]
+    lines = [
+        line for n, (name, text) in enumerate(bad) for line in (body(**{name: text}), body(id=f'"good-{n}"'))
+    ]
     status, answer = await house.post(b"\n".join(lines), Content_Type="application/x-ndjson")
     assert (status, answer["accepted"]) == (202, len(bad))
     assert [refusal["index"] for refusal in answer["rejected"]] == list(range(0, len(lines), 2))
@@ -86,7 +88,9 @@ async def test_an_absent_cost_stays_unknown(house: House) -> None:
 
 @pytest.mark.parametrize("template", [b"%b", b"[%b]", b"\n%b\n"])
 @pytest.mark.parametrize("extra", [b"", b'"colour":1,'])
-async def test_of_a_json_key_given_twice_the_last_one_wins(house: House, template: bytes, extra: bytes) -> None:
+async def test_of_a_json_key_given_twice_the_last_one_wins(
+    house: House, template: bytes, extra: bytes
+) -> None:
     """On every path alike: one event, an array, NDJSON, with and without an unknown field."""
     twice = b'{"id":"x",' + extra + b'"id":"y","organization":"acme","model":"m","cost":"1","cost":"2"}'
     kind = "application/x-ndjson" if template.startswith(b"\n") else "application/json"
@@ -109,7 +113,11 @@ async def test_one_id_under_two_organisations_is_left_to_the_ledger(house: House
     """Both are on the log under one key, in one partition, in order: the ledger calls the second a conflict."""
     assert (await house.post([event("gen-9"), event("gen-9", organization="other")]))[0] == 202
     first, second = await house.records()
-    assert (first.key, first.partition) == (second.key, second.partition) == (b"gen-9", partition_of(b"gen-9", 4))
+    assert (
+        (first.key, first.partition)
+        == (second.key, second.partition)
+        == (b"gen-9", partition_of(b"gen-9", 4))
+    )
     assert first.offset < second.offset
     assert [generation.decode(r.value or b"").organization for r in (first, second)] == ["acme", "other"]
 
@@ -167,7 +175,7 @@ async def test_unknown_fields_are_dropped_named_and_counted(house: House) -> Non
 
 async def test_the_names_of_unknown_fields_are_bounded(house: House) -> None:
     """A thousand unknown names, or a long one, make no long answer."""
-    many = event(**{f"field-{n}-{'x' * 1000}": n for n in range(1000)})
+    many = event() | {f"field-{n}-{'x' * 1000}": n for n in range(1000)}
     status, answer = await house.post(many)
     assert (status, answer["ignored_count"], len(answer["ignored_fields"])) == (202, 1000, 50)
     assert max(map(len, answer["ignored_fields"])) == 64

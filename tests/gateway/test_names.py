@@ -20,7 +20,9 @@ async def test_many_model_names_make_no_label(house: House) -> None:
     before = await series(house)
     before = await series(house)
     for batch in range(10):
-        events = [event(f"gen-{batch}-{n}", model=f"model-{batch}-{n}", source=f"s{n}") for n in range(10_000)]
+        events = [
+            event(f"gen-{batch}-{n}", model=f"model-{batch}-{n}", source=f"s{n}") for n in range(10_000)
+        ]
         assert (await house.post(events))[1]["accepted"] == 10_000
     assert await series(house) == before
     assert len({one.model for one in (await house.events()).values()}) == 100_001
@@ -57,7 +59,9 @@ async def test_no_route_is_404_in_json(house: House) -> None:
     for path in ("/nope", "/%00", "/%ff", "/%2e%2e/%2e%2e/etc/passwd", "/api/v1/generations/", "//"):
         status, answer = await house.call("GET", path)
         assert (status, answer["error"]["code"]) == (404, "not_found"), path
-    answer = await house.raw(b"GET /api/v1/generations/\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = await house.raw(
+        b"GET /api/v1/generations/\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
     assert int(answer.split(b" ")[1]) in (400, 404)
 
 
@@ -75,13 +79,16 @@ async def test_logs_are_escaped_and_hold_no_secret(house: House, caplog: pytest.
     """Control characters, ANSI escapes and bidi marks from outside never reach the log as they are."""
     key = await house.key("acme")
     with caplog.at_level(logging.DEBUG, logger="genledger"):
-        agent = "x\u202eevil\x1b[31m \u00e9 \"quoted\" \\"
-        head = b"GET /api/v1/generations/a%0d%0ab%1b?key=" + key.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+        agent = 'x\u202eevil\u009b31m \u00e9 "quoted" \\'
+        head = (
+            b"GET /api/v1/generations/a%0d%0ab%1b?key=" + key.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
+        )
         head += b"Authorization: Bearer " + key.encode() + b"\r\nUser-Agent: " + agent.encode() + b"\r\n"
         await house.raw(head + b"Connection: close\r\n\r\n")
+        assert b" 400 " in await house.raw(head + b"X: \x1b[31m\r\n\r\n")
         await house.post(event("id\u202e", model="\x1b[31m"), key, User_Agent="plain")
     text = caplog.text
     assert "x\\u202eevil" in text
     assert key not in text and key[4:20] not in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
-    assert len([r for r in caplog.records if r.name == "genledger.access"]) == 2
+    assert len([r for r in caplog.records if r.name == "genledger.access"]) == 3

@@ -28,6 +28,7 @@ PHASES = {
     "republished": "winners published again, facts not written",
     "transaction-open": "facts and changelog written, not committed",
     "transaction-committed": "facts and changelog written and committed, the local store not",
+    "store-written": "the local store written, the batch not acknowledged",
     "summaries-transaction": "inside the summaries' transaction",
     "processed-transaction": "inside the transaction of processed_generations",
     "recovery": "the ledger's table is being recovered",

@@ -97,7 +97,7 @@ def _run(
     traffic: Traffic,
     deliveries: Sequence[Delivery],
     data: Path,
-    batches: tuple[int, int],
+    batches: tuple[int, int] = (500, 1000),
 ) -> Model:
     def work() -> Counter[int]:
         told = feed(service, deliveries, sizes(traffic.seed, *batches))
@@ -125,10 +125,10 @@ def _kill(report: Report, traffic: Traffic, seed: int, data: Path) -> None:
     report.say(f"Each with at least {UNAPPLIED_MIN:,} records unapplied; seed {seed}.\n")
     report.say("| # | at | which is | time there | lines posted | unapplied |")
     report.say("| ---: | --- | --- | ---: | ---: | ---: |")
-    phases = list(PHASES) * 2
-    random.Random(seed).shuffle(phases)
+    source = random.Random(seed)
+    phases = source.sample(list(PHASES), len(PHASES)) + source.sample(list(PHASES), KILLS - len(PHASES))
     kills = Kills(data, traffic, traffic.shuffled(seed + 2), seed)
-    for number, phase in enumerate(phases[:KILLS], 1):
+    for number, phase in enumerate(phases, 1):
         kill = kills.until(phase)
         report.say(
             f"| {number} | {phase} | {PHASES[phase]} | {kill.count} | {kill.posted:,} | {kill.unapplied:,} |"

@@ -49,7 +49,7 @@ def checksum(
     key_bytes = -1 if key is None else len(key)
     value_bytes = -1 if value is None else len(value)
     frame = _frame(offset, time_ms, key_bytes, value_bytes, len(headers))
-    return crc32(b"".join((frame, key or b"", value or b"", headers)), seed)
+    return crc32(headers, crc32(value or b"", crc32(key or b"", crc32(frame, seed))))
 
 
 def encode_headers(headers: Headers) -> bytes:

@@ -1,0 +1,89 @@
+"""What was not taken can be looked at and, by an administrator, sent again."""
+
+import base64
+from typing import Any
+
+from streams import topics
+from streams.log.interface import Message
+from streams.log.partition import partition_of
+from tests.gateway.conftest import House
+
+REASONS = (
+    ("reason", b"undecodable"),
+    ("error", b"model: is required"),
+    ("partition", b"1"),
+    ("offset", b"17"),
+)
+
+
+async def reject(house: House, partition: int, key: bytes | None, value: bytes | None, *headers: Any) -> int:
+    message = Message(topics.REJECTED, partition, key, value, (*REASONS, *headers))
+    return (await house.log.append([message]))[0]
+
+
+async def test_rejected_records_are_listed_in_pages(house: House) -> None:
+    """By partition, then offset; every record once, however small the pages."""
+    places = [(n % 4, await reject(house, n % 4, b"k%d" % n, b"{}")) for n in range(11)]
+    found, after = [], ""
+    for _ in range(20):
+        status, page = await house.call("GET", f"/api/v1/rejected?limit=3&after={after}")
+        assert status == 200 and len(page["rejected"]) <= 3
+        found += [(one["partition"], one["offset"]) for one in page["rejected"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert found == sorted(places)
+    for query in ("limit=x", "limit=-1", "after=1", "after=x:1", "after=1:" + "9" * 30, "limit=\u0663"):
+        assert (await house.call("GET", f"/api/v1/rejected?{query}"))[0] == 422
+
+
+async def test_a_rejected_record_is_shown_with_its_bytes(house: House) -> None:
+    """Text as text, other bytes as base64, with the reason and where it stood."""
+    text = await reject(house, 0, b"gen-1", b'{"id":"gen-1"}')
+    data = await reject(house, 0, None, b"\xff\x00")
+    shown = (await house.call("GET", f"/api/v1/rejected/0/{text}"))[1]
+    assert (shown["value"], shown["encoding"], shown["key"]) == ('{"id":"gen-1"}', "utf-8", "gen-1")
+    assert (shown["reason"], shown["source_partition"], shown["source_offset"]) == ("undecodable", "1", "17")
+    shown = (await house.call("GET", f"/api/v1/rejected/0/{data}"))[1]
+    assert (base64.b64decode(shown["value"]), shown["encoding"], shown["key"]) == (
+        b"\xff\x00",
+        "base64",
+        None,
+    )
+
+
+async def test_places_that_are_not_there(house: House) -> None:
+    """404 for a place without a record, 422 for what is no place."""
+    offset = await reject(house, 0, b"k", b"v")
+    for place, status in (
+        (f"0/{offset + 1}", 404),
+        ("9/0", 404),
+        ("1/0", 404),
+        ("x/0", 422),
+        ("0/-1", 422),
+        ("0/" + "9" * 40, 422),
+    ):
+        assert (await house.call("GET", f"/api/v1/rejected/{place}"))[0] == status, place
+        assert (await house.call("POST", f"/api/v1/rejected/{place}/redrive"))[0] == status, place
+
+
+async def test_a_redriven_record_is_the_same_bytes_in_its_own_partition(house: House) -> None:
+    """Under its key, with its schema's header, forced only when asked."""
+    wrong = (partition_of(b"gen-1", 4) + 1) % 4
+    offset = await reject(house, wrong, b"gen-1", b'{"id":"gen-1","x":1}', ("schema", b"2"), ("force", b"1"))
+    path = f"/api/v1/rejected/{wrong}/{offset}/redrive"
+    assert (await house.call("POST", path))[0] == 202
+    assert (await house.call("POST", path, json={"force": True}))[0] == 202
+    assert (await house.call("POST", path, json={"force": 1}))[0] == 422
+    plain, forced = await house.records()
+    assert plain.partition == forced.partition == partition_of(b"gen-1", 4)
+    assert (plain.key, plain.value, plain.headers) == (b"gen-1", b'{"id":"gen-1","x":1}', (("schema", b"2"),))
+    assert forced.headers == (("schema", b"2"), ("force", b"1"))
+
+
+async def test_what_has_no_key_or_no_bytes_can_not_be_redriven(house: House) -> None:
+    """A null or a record without a key would mean something else on the log."""
+    for key, value in ((None, b"{}"), (b"k", None)):
+        offset = await reject(house, 2, key, value)
+        assert (await house.call("POST", f"/api/v1/rejected/2/{offset}/redrive"))[0] == 409
+    assert await house.records() == []
