@@ -19,6 +19,7 @@ from streams.errors import GenledgerError, ServiceUnreachable, SettingError
 TIMEOUT_S = 60.0
 ANSWER_BYTES_MAX = 268_435_456
 RETRY_AFTER_S_MAX = 60
+NOT_FOUND = 404
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -14,13 +14,18 @@ import msgspec
 
 from streams.fact import Fact
 from streams.generation import METADATA_BYTES_MAX, TEXT_BYTES_MAX, Wire
+from streams.money import COST_NANO_MAX, NANO, TEXT_LENGTH_MAX
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MONEY = {
     "description": "Dollars: a decimal string, or a number read as its text. Absent or null is unknown.",
     "anyOf": [
-        {"type": "string", "pattern": "^(0|[1-9][0-9]{0,11})(\\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"},
-        {"type": "number", "minimum": 0, "maximum": 1_000_000},
+        {
+            "type": "string",
+            "maxLength": TEXT_LENGTH_MAX,
+            "pattern": "^(0|[1-9][0-9]{0,11})(\\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$",
+        },
+        {"type": "number", "minimum": 0, "maximum": COST_NANO_MAX // NANO},
         {"type": "null"},
     ],
 }

@@ -471,9 +471,11 @@ def test_a_new_key_is_all_that_stdout_has(gateway, capsys):
 
 def test_an_organisation_is_made_once_and_changed_afterwards(gateway, capsys):
     """`orgs create` refuses one that is there; `orgs set` sends only what is given."""
-    gateway.answers["GET", "/api/v1/organizations"] = {"organizations": [{"id": "acme"}]}
+    gateway.answers["GET", "/api/v1/organizations/acme"] = {"id": "acme"}
     gateway.answers["POST", "/api/v1/organizations"] = {"id": "acme"}
     assert run(["orgs", "create", "acme"]) == 2
+    assert run(["orgs", "create", "bravo", "--name", "Bravo"]) == 0
+    assert json.loads(gateway.asked[-1][3]) == {"id": "bravo", "name": "Bravo"}
     assert run(["orgs", "set", "acme", "--markup", "1.30", "--no-active", "--effective", "2026-12-01"]) == 0
     sent = json.loads(gateway.asked[-1][3])
     assert sent == {"id": "acme", "markup": "1.30", "active": False, "effective": "2026-12-01"}

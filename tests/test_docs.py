@@ -7,7 +7,7 @@ import pytest
 
 from genledger import reference
 from genledger.main import app
-from streams import metrics, schemas, settings, topics
+from streams import fact, generation, metrics, money, schemas, settings, topics
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -30,6 +30,32 @@ def test_a_page_made_from_the_code_is_current(name):
 def test_a_schema_is_current(name):
     """The JSON Schemas are those of the types that decode: else run `make docs`."""
     assert _text(name) == schemas.text_of(schemas.FILES[name]())
+
+
+def test_the_schemas_have_every_field():
+    """A field of the event or the fact can't be missing from its schema, and only the id is required."""
+    event, decided = schemas.event_schema(), schemas.fact_schema()
+    assert tuple(event["properties"]) == generation.FIELDS
+    assert event["required"] == ["id"]
+    assert event["additionalProperties"] is False
+    assert tuple(decided["properties"]) == fact.Fact.__struct_fields__
+    assert tuple(decided["$defs"]["Entry"]["properties"]) == fact.Entry.__struct_fields__
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "0.0123", "1e-9", "12.5E+2", "-1", "01", ".5", "1.", "1,5", "NaN", "", " 1", "0x1", "9" * 65],
+)
+def test_the_schema_takes_the_money_that_the_decoder_takes(text):
+    """A cost's text fits the schema exactly when the decoder takes it."""
+    as_text = schemas.MONEY["anyOf"][0]
+    fits = re.search(as_text["pattern"], text) is not None and len(text) <= as_text["maxLength"]
+    try:
+        money.nano_of(text)
+    except ValueError:
+        assert not fits
+    else:
+        assert fits
 
 
 def test_every_command_is_documented():

@@ -4,7 +4,7 @@ from typing import Any
 
 from cyclopts import App
 
-from genledger.client import Refused, segment
+from genledger.client import NOT_FOUND, Refused, segment
 from genledger.options import Json, Service
 from genledger.output import print_json, say, visible
 
@@ -15,8 +15,6 @@ app = App(
   genledger explain gen-1 --json
 """,
 )
-
-NOT_FOUND = 404
 
 
 @app.default

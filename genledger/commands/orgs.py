@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from genledger.client import segment
+from genledger.client import NOT_FOUND, Client, Refused, segment
 from genledger.options import Json, Service, WrongUse
 from genledger.output import print_json, print_rows, visible
 
@@ -124,7 +124,7 @@ def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> i
     given = {name: value for name, value in values.items() if value is not None}
     create = given.pop("create", False)
     with service.client(offline=True) as client:
-        if create and any(item["id"] == id for item in client.get(ROUTE)["organizations"]):
+        if create and _exists(client, id):
             raise WrongUse(f"{visible(id)} exists already: change it with `genledger orgs set`")
         found = client.post(ROUTE, {"id": id, **given})
     if json:
@@ -132,6 +132,16 @@ def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> i
     else:
         print_rows([found], COLUMNS, "table")
     return 0
+
+
+def _exists(client: Client, id: str) -> bool:
+    try:
+        client.get(f"{ROUTE}/{segment(id)}")
+    except Refused as error:
+        if error.status != NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 @app.command(

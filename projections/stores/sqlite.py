@@ -7,14 +7,13 @@
 
 `apply` writes a batch's rows and its position in one transaction, after comparing the stored position with
 the one the batch was folded from. Statements run on the event loop in bounded pieces (a thread would only
-fight them for the interpreter's lock); the commit, which waits for the disk, runs in a thread of its own.
+fight them for the interpreter's lock), and so does the commit while the disk is quick (`streams.syncing`).
 Nothing here retries: an error leaves rows and position as they were.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from streams import fact as facts
 from streams import faultpoints
 from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
 from streams.log.interface import Log, Record
+from streams.syncing import Syncer
 
 BUSY_TIMEOUT_MS = 10_000
 # Random ids touch pages all over the table: keep them in memory, and write them back seldom.
@@ -36,6 +36,9 @@ CHECKPOINT_PAGES = 20_000
 # What a long reader made the write-ahead log grow to is given back once that reader has gone.
 WAL_KEPT_BYTES = 134_217_728
 DECODE_RECORDS_MAX = 1000
+
+# The second: no room for the index of the write-ahead log.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] = {
     "summaries": summaries.write,
@@ -61,7 +64,7 @@ class Database:
         self._connection = connection
         self._file_lock = lock
         self._lock = asyncio.Lock()
-        self._committer = ThreadPoolExecutor(1, "views-commit")
+        self._syncer = Syncer("views-commit")
 
     @classmethod
     def open(cls, path: Path) -> "Database":
@@ -150,22 +153,11 @@ class Database:
                 _WRITE_POSITION,
                 (name, partition, *msgspec.structs.astuple(position), view.version),
             )
-            await self._commit()
+            await self._syncer.commit(lambda: connection.execute("COMMIT"))
         except BaseException:
             # SQLite has rolled back by itself after some errors.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise
-
-    async def _commit(self) -> None:
-        """Commit in the thread. A caller that is cancelled still learns the outcome before it goes."""
-        loop = asyncio.get_running_loop()
-        commit = loop.run_in_executor(self._committer, self._connection.execute, "COMMIT")
-        try:
-            await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await asyncio.wait([commit])
-            commit.exception()
             raise
 
     async def check_log(self, view: View[ItemT, ChangesT], log: Log) -> None:
@@ -186,7 +178,7 @@ class Database:
     async def close(self) -> None:
         """Finish what is being written, then close the file and let go of its lock."""
         async with self._lock:
-            self._committer.shutdown()
+            self._syncer.close()
             self._connection.close()
             self._file_lock.release()
 
@@ -245,6 +237,6 @@ class _NamedErrors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            if getattr(error, "sqlite_errorcode", None) in _FULL:
                 raise ViewFull(f"{self._path}: the disk is full; nothing was written") from error
             raise ViewError(f"{self._path}: {error}; nothing was written") from error

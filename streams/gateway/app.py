@@ -20,12 +20,13 @@ from streams import metrics, topics
 from streams.admin import Administration
 from streams.clock import Clock, monotonic_s
 from streams.directory import Directory
+from streams.errors import LogError, ServiceUnreachable
 from streams.gateway import access, body, openapi
 from streams.gateway.access import Need
 from streams.gateway.answers import Refusal, answer
 from streams.gateway.events import Events
 from streams.gateway.explain import Explain, Lookup
-from streams.gateway.intake import Intake
+from streams.gateway.intake import Intake, unavailable
 from streams.gateway.openapi import Operation
 from streams.gateway.organizations import SettingsRoutes
 from streams.gateway.probes import Health, Probes
@@ -181,6 +182,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         response = refusal.response()
     except web.HTTPException as error:
         response = _refusal_of(error).response()
+    except (LogError, ServiceUnreachable) as error:
+        _log.error("request %s to %s: %s", request["id"], template_of(request), escaped(str(error)))
+        response = unavailable().response()
     except ConnectionError:
         raise
     except Exception:

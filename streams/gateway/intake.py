@@ -33,5 +33,10 @@ class Intake:
             message = "the log did not answer in time: send the same again"
             raise Refusal(503, "log_slow", message, retry_after_s=SLOW_RETRY_S) from None
         except LogError:
-            message = "the log is not available: send the same again"
-            raise Refusal(503, "log_unavailable", message, retry_after_s=SLOW_RETRY_S) from None
+            raise unavailable() from None
+
+
+def unavailable() -> Refusal:
+    """The log, or the role that knows, does not answer now."""
+    message = "the log is not available: send the same again"
+    return Refusal(503, "log_unavailable", message, retry_after_s=SLOW_RETRY_S)

@@ -120,7 +120,8 @@ class SettingsRoutes:
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """GET /api/v1/keys"""
-        return answer(200, {"keys": [key_of(key) for key in self._directory.keys()]})
+        keys = self._directory.keys()
+        return answer(200, {"keys": [key_of(key) for key in keys]})
 
     async def revoke_key(self, request: web.Request) -> web.Response:
         """POST /api/v1/keys/{id}/revoke"""

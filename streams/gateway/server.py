@@ -117,6 +117,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        server = _Server(made.request_handler, request_factory=made.request_factory, **made._kwargs)
+        arguments = made._kwargs  # noqa: SLF001  aiohttp has no other way to connections of one's own
+        server = _Server(made.request_handler, request_factory=made.request_factory, **arguments)
         server.connections_max = self.app[CONNECTIONS_MAX]
         return server

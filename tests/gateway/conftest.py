@@ -15,6 +15,7 @@ from streams import generation, topics
 from streams.admin import Administration
 from streams.directory import Directory
 from streams.gateway import Door, Health, Runner, build
+from streams.gateway.explain import Lookup
 from streams.generation import Generation
 from streams.known import Known
 from streams.log.interface import Log, Record
@@ -51,6 +52,7 @@ class House:
         self.directory = directory
         self.settings = settings
         self.known: dict[str, Known] = {}
+        self.ask: Lookup | None = None
         self.health = Health(True)
         self.now_ms = NOW_MS
         self.administration = Administration(log.append, directory, self.clock)
@@ -63,7 +65,7 @@ class House:
         return self.now_ms
 
     async def lookup(self, id: str) -> Known | None:
-        return self.known.get(id)
+        return await self.ask(id) if self.ask else self.known.get(id)
 
     def door(self, extra_routes: Any = ()) -> Door:
         return Door(

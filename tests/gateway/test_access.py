@@ -73,8 +73,9 @@ async def test_keys_that_are_not_right_are_401_with_one_body(house: House) -> No
     revoked = await house.key("acme")
     id = house.key_id(revoked)
     assert (await house.call("POST", f"/api/v1/keys/{id}/revoke", admin))[0] == 200
-    shown = [None, f"Bearer {revoked}", "Bearer glk_", f"Bearer {key[:20]}", f"Bearer {key.lower()}", f"Basic {key}",
-             key, f"Bearer {key} {key}", "Bearer", "Bearer ", f"Bearer {key}x", "Bearer \u00e9"]  # fmt: skip
+    shown = [None, f"Bearer {revoked}", "Bearer glk_", f"Bearer {key[:20]}", f"Bearer {key.lower()}",
+             f"Basic {key}", key, f"Bearer {key} {key}", "Bearer", "Bearer ", f"Bearer {key}x",
+             "Bearer \u00e9"]  # fmt: skip
     answers = []
     for authorization in shown:
         headers = {} if authorization is None else {"Authorization": authorization}

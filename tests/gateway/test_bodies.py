@@ -187,9 +187,10 @@ async def test_other_content_types_are_415(house: House, content_type: str) -> N
 @pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
 @pytest.mark.parametrize(
     "body",
-    [b"", b" \n ", b"null", b"[]", b'"x"', b"1", b"true", b"{", b"}", b"[", b"[{]", b"[1]", b"{}", b"nul", b"]",
-     b"[" * 100_000, b'{"id":' * 100_000, b'{"id":"a","x":' + b"[" * 100_000, b"[[]]", b"[null]", b'["x"]',
-     b'{"id":"a","organization":"o","model":"m"} x', b"{'id':1}", b'[{"id":"a","organization":"o","model":"m"},]'],
+    [b"", b" \n ", b"null", b"[]", b'"x"', b"1", b"true", b"{", b"}", b"[", b"[{]", b"[1]", b"{}", b"nul",
+     b"]", b"[" * 100_000, b'{"id":' * 100_000, b'{"id":"a","x":' + b"[" * 100_000, b"[[]]", b"[null]",
+     b'{"id":"a","organization":"o","model":"m"} x', b"{'id':1}", b'["x"]',
+     b'[{"id":"a","organization":"o","model":"m"},]'],
 )  # fmt: skip
 async def test_what_is_not_an_event_is_422(house: House, body: bytes, content_type: str) -> None:
     """Empty, null, scalars, broken and bottomless JSON: nothing is taken, nothing breaks."""

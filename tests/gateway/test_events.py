@@ -23,18 +23,23 @@ HUGE = "1" + "0" * 5000
 REFUSED = [
     *[("cost", text) for text in ("NaN", "Infinity", "-Infinity", "1e400", '"NaN"', '"1e400"')],
     *[("cost", text) for text in ("-0", "-0.01", '"-0.01"', "1000000.01", '"1e7"', "true", "[]", "{}", '""')],
-    *[("cost", text) for text in ('"0x10"', '"1_000"', '" 1"', '"\u0661"', '"1,5"', '"+1"', HUGE, f'"{HUGE}"')],
-    *[("prompt_tokens", text) for text in ("NaN", "Infinity", "1e400", "-1", str(2**63), "1.5", "true", '"12"')],
+    *[("cost", text) for text in ('"0x10"', '"1_000"', '" 1"', '"\u0661"', '"1,5"', '"+1"')],
+    *[("cost", text) for text in (HUGE, f'"{HUGE}"')],
+    *[("prompt_tokens", text) for text in ("NaN", "Infinity", "1e400", "-1", str(2**63), "1.5")],
+    *[("prompt_tokens", text) for text in ("true", '"12"')],
     *[("total_tokens", text) for text in ("-1", str(2**64), HUGE, "[]", '"12"', "false")],
     *[(name, '"\\ud800"') for name in ("id", "organization", "user", "model", "session")],
     *[(name, '"a\\ud800b"') for name in ("id", "user", "model")],
-    *[("id", text) for text in ('""', f'"{"a" * 257}"', f'"{"é" * 129}"', '"a\\u0000"', '"a\\r"', '"a\\n"', "null", "1")],
+    *[("id", text) for text in ('""', f'"{"a" * 257}"', f'"{"é" * 129}"', '"a\\u0000"', '"a\\r"')],
+    *[("id", text) for text in ('"a\\n"', "null", "1")],
     *[(name, '"a\\u0001"') for name in ("user", "model", "provider", "source", "finish_reason", "session")],
     *[(name, '"a\\u007f"') for name in ("organization", "user", "model")],
     *[("model", text) for text in ('""', "null", f'"{"m" * 257}"', "7", "[]")],
-    *[("created_at", f'"{text}"') for text in ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-20T10:00:00")],
-    *[("created_at", f'"{text}"') for text in ("2026-11-20", "2026-02-30T00:00:00Z", "2026-11-20T25:00:00Z", "")],
-    *[("created_at", text) for text in ("1795176000", "1795176000.5", "true", "[]", '"2026-11-20T10:00:00+24:00"')],
+    *[("created_at", f'"{text}"') for text in ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z")],
+    *[("created_at", f'"{text}"') for text in ("2026-11-20T10:00:00", "2026-11-20", "")],
+    *[("created_at", f'"{text}"') for text in ("2026-02-30T00:00:00Z", "2026-11-20T25:00:00Z")],
+    *[("created_at", text) for text in ("1795176000", "1795176000.5", "true", "[]")],
+    ("created_at", '"2026-11-20T10:00:00+24:00"'),
     *[("authority", text) for text in ('"highest"', "1", '""')],
     *[("revision", text) for text in ("-1", "1.5", str(2**63), '"1"')],
     *[("void", text) for text in ("1", '"true"')],
@@ -70,8 +75,9 @@ async def test_bad_events_of_a_batch_are_named_one_by_one(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("cost", "dollars"),
-    [("1e-30", "0"), ("0.0000000005", "0"), ("0.0000000015", "0.000000002"), ("1000000", "1000000"), ("0", "0"),
-     ('"0.0123"', "0.0123"), ("0.1", "0.1"), ("1.5E-3", "0.0015"), ("0.30000000000000004", "0.3")],
+    [("1e-30", "0"), ("0.0000000005", "0"), ("0.0000000015", "0.000000002"), ("1000000", "1000000"),
+     ("0", "0"), ('"0.0123"', "0.0123"), ("0.1", "0.1"), ("1.5E-3", "0.0015"),
+     ("0.30000000000000004", "0.3")],
 )  # fmt: skip
 async def test_costs_are_read_as_text_and_rounded_once(house: House, cost: str, dollars: str) -> None:
     """Digits below a nano-dollar round half-even; nothing is read through a float."""
@@ -110,7 +116,7 @@ async def test_ids_that_look_alike_are_different_generations(house: House) -> No
 
 
 async def test_one_id_under_two_organisations_is_left_to_the_ledger(house: House) -> None:
-    """Both are on the log under one key, in one partition, in order: the ledger calls the second a conflict."""
+    """Both are on the log under one key, in order: the ledger calls the second a conflict."""
     assert (await house.post([event("gen-9"), event("gen-9", organization="other")]))[0] == 202
     first, second = await house.records()
     assert (
@@ -124,8 +130,8 @@ async def test_one_id_under_two_organisations_is_left_to_the_ledger(house: House
 
 @pytest.mark.parametrize(
     "name",
-    ["'; DROP TABLE x--", '") |> yield()', "${env.HOME}", "{{7*7}}", "a\\", "=HYPERLINK(1)", "<img onerror=x>",
-     "../../etc/passwd", "\u202egnp.exe", "%s%n", "\U0001f600", "\u00a0", "null"],
+    ["'; DROP TABLE x--", '") |> yield()', "${env.HOME}", "{{7*7}}", "a\\", "=HYPERLINK(1)",
+     "<img onerror=x>", "../../etc/passwd", "\u202egnp.exe", "%s%n", "\U0001f600", "\u00a0", "null"],
 )  # fmt: skip
 async def test_names_are_kept_to_the_letter(house: House, name: str) -> None:
     """A model, user or id is text and nothing else."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from streams import fact, topics
+from streams.errors import ServiceUnreachable
 from streams.fact import Entry, Fact
 from streams.generation import Generation
 from streams.known import Known, Terms
@@ -132,3 +133,17 @@ async def test_the_seeds_question_about_the_unknown(house: House) -> None:
     assert (await house.call("GET", f"{path}?model=m"))[1]["duplicate"] is True
     for cost in ("x", "-1", "NaN", "1e400", "9" * 5000):
         assert (await house.call("GET", f"{path}?cost={cost}"))[0] == 422
+
+
+async def test_a_ledger_that_does_not_answer_is_503(house: House) -> None:
+    """Who can't be asked now may be asked again later."""
+
+    async def away(id: str) -> Known | None:
+        raise ServiceUnreachable("the ledger is starting")
+
+    house.ask = away
+    for path in ("gen-1", "gen-1/duplicate"):
+        async with house.session.get(f"/api/v1/generations/{path}") as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert all("the ledger is starting" in text for text in house.errors)
+    house.errors.clear()

@@ -54,9 +54,8 @@ async def test_openapi_describes_every_route(make_house: Make) -> None:
     status, document = await house.call("GET", "/openapi.json")
     assert (status, document["openapi"]) == (200, "3.1.0")
     assert document["paths"]["/api/v1/usage/daily"]["get"]["summary"] == "Usage by day."
-    routes = {
-        (route.method.lower(), route.resource.canonical) for route in build(house.door()).router.routes()
-    }
+    registered = [(one.method.lower(), one.resource) for one in build(house.door()).router.routes()]
+    routes = {(method, resource.canonical) for method, resource in registered if resource is not None}
     described = {(method, path) for path, methods in document["paths"].items() for method in methods}
     assert described == routes | {("get", "/api/v1/usage/daily")}
     event_schema = document["components"]["schemas"]["Event"]
@@ -87,7 +86,7 @@ async def test_connections_are_bounded(make_house: Make) -> None:
     house: House = await make_house(connections_max=3)
     open_ones = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(3)]
     await asyncio.sleep(0.05)
-    assert await house.raw(b"GET /livez HTTP/1.0\r\nHost: localhost\r\n\r\n") == b""
+    assert await house.raw() == b""
     for _, writer in open_ones:
         writer.close()
     await asyncio.sleep(0.05)

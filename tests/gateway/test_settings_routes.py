@@ -52,9 +52,11 @@ async def test_a_date_is_midnight_in_the_organisations_timezone(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("markup", "-1"), ("markup", -1), ("markup", "1e3"), ("markup", 1e30), ("markup", "1001"), ("markup", True),
-     ("timezone", "Mars/Olympus"), ("timezone", "../../etc/passwd"), ("timezone", 5), ("monthly_limit", "lots"),
-     ("monthly_limit", -5), ("billing_email", "nobody"), ("billing_email", "a@b\n"), ("name", ""),
+    [("markup", "-1"), ("markup", -1), ("markup", "1e3"), ("markup", 1e30), ("markup", "1001"),
+     ("markup", True), ("timezone", "Mars/Olympus"), ("timezone", "../../etc/passwd"), ("timezone", 5),
+     ("monthly_limit", "lots"),
+     ("monthly_limit", -5), ("billing_email", "nobody"), ("billing_email", "a@b\n"),
+     ("name", ""),
      ("name", "x" * 257), ("name", "a\u0000"), ("active", "yes"), ("effective", "tomorrow"),
      ("effective", "2026-02-30"), ("effective", "2026-02-01T00:00:00"), ("colour", "red"), ("id", ""),
      ("id", "x" * 129), ("id", "a\nb"), ("provider_key", "plain"), ("provider_key", "env:"),

@@ -38,10 +38,12 @@ def dying_writer(write, database):
     return dying
 
 
-async def dying_commit(database):
-    """The real commit, in its thread, and death at the same time."""
-    asyncio.get_running_loop().run_in_executor(None, database._connection.execute, "COMMIT")
-    die("commit")
+class DyingSyncer:
+    """The real commit, in a thread, and death at the same time."""
+
+    async def commit(self, function):
+        asyncio.get_running_loop().run_in_executor(None, function)
+        die("commit")
 
 
 async def run(path, count, size, where):
@@ -54,7 +56,7 @@ async def run(path, count, size, where):
         if batch == 1 and where == "inside":
             sqlite.WRITERS = {"summaries": dying_writer(sqlite.WRITERS["summaries"], database)}
         if batch == 1 and where == "commit":
-            Database._commit = dying_commit
+            database._syncer = DyingSyncer()
         after = await apply(database, Summaries(), items[first : first + size], after)
         if batch == 1 and where == "after":
             die("after")

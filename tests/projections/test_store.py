@@ -126,6 +126,7 @@ class SlowCommits:
 async def test_a_commit_that_has_begun_is_waited_for(database, path):
     """A batch that is cancelled with its commit under way ends only when the outcome is certain."""
     slow = database._connection = SlowCommits(database._connection)
+    database._syncer._average_ms = 1000.0  # a slow disk: the commit is in the thread
     task = asyncio.create_task(apply(database, SUMMARIES, COUNTED[:3]))
     await asyncio.to_thread(slow.begun.wait)
     task.cancel()

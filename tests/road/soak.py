@@ -108,7 +108,7 @@ def _run(
         set_up(service, traffic)
         what = f"{what}, batches of {batches[0]} to {batches[1]}, posted and in the tables"
         told = report.timed(what, work)
-        assert service.get("/api/v1/books")["balanced"] is True
+        service.assert_books_balance()
         assert service.stop() == 0, service.tail()
     model = check(data, traffic, told)
     _fates(report, model)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.model.traffic import Traffic
 from tests.road.comparison import digest
-from tests.road.harness import Service, running, set_up
+from tests.road.harness import running, set_up
 from tests.road.run import check, feed, settle, sizes
 
 
@@ -17,7 +17,7 @@ def test_every_column_of_every_table_is_the_models_and_another_order_gives_the_s
         set_up(service, traffic)
         told = feed(service, traffic.deliveries, sizes(1, 500, 1000))
         settle(service)
-        assert_books_balance(service)
+        service.assert_books_balance()
         assert service.stop() == 0, service.tail()
     model = check(one, traffic, told)
     assert {"counted", "amended", "duplicate", "superseded", "voided", "conflict", "republished"} == {
@@ -30,9 +30,3 @@ def test_every_column_of_every_table_is_the_models_and_another_order_gives_the_s
         assert service.stop() == 0, service.tail()
     check(other, traffic, told)
     assert digest(one) == digest(other)
-
-
-def assert_books_balance(service: Service) -> None:
-    books = service.get("/api/v1/books")
-    assert books["balanced"] is True
-    assert all(row["residue"] == 0 for row in books["partitions"]), books

@@ -21,18 +21,17 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 import msgspec
 
-from streams.clock import Clock, monotonic_s
+from streams.clock import Clock
 from streams.errors import LogError, LogFull
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.schema import log_error
 from streams.log.sqlite.store import Store
-from streams.log.sqlite.threads import run_in_thread
 from streams.log.sqlite.transaction import Transaction
+from streams.syncing import Syncer, run_in_thread
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[T]]
@@ -78,9 +77,8 @@ class Committer:
         self._records = 0
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"commit-{store.path.stem}")
+        self._syncer = Syncer(f"commit-{store.path.stem}", bounds.blocking_commit_ms)
         self._stopped: LogError | None = None
-        self._commit_ms = 0.0
 
     async def run(self, work: Work[T], records: int = 0, size_bytes: int = 0) -> T:
         """Do the work in the next transaction; its result, when that is durable."""
@@ -110,19 +108,7 @@ class Committer:
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run what blocks for long, in the file's thread."""
-        return await run_in_thread(self._thread, function)
-
-    async def _sync(self, function: Callable[[], None]) -> None:
-        """Run what ends with an fsync: here when the disk is quick, else in the thread."""
-        if self._commit_ms < self._bounds.blocking_commit_ms:
-            function()
-        else:
-            await self.in_thread(function)
-
-    def _commit_timed(self) -> None:
-        started_s = monotonic_s()
-        self._store.commit()
-        self._commit_ms += ((monotonic_s() - started_s) * 1000 - self._commit_ms) / 8
+        return await run_in_thread(self._syncer.thread, function)
 
     async def _drain(self) -> None:
         """Commit until nothing waits."""
@@ -158,7 +144,7 @@ class Committer:
             for job in jobs:
                 await self._work(tx, job)
             tx.seal(sum(job.size_bytes for job in jobs))
-            await self._sync(self._commit_timed)
+            await self._syncer.commit(self._store.commit)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
@@ -172,7 +158,7 @@ class Committer:
             job.settle()
         self._moved()
         if self._store.needs_checkpoint():
-            await self._sync(self._store.checkpoint)
+            await self._syncer.run(self._store.checkpoint)
 
     async def _work(self, tx: Transaction, job: Job) -> None:
         try:
@@ -208,7 +194,7 @@ class Committer:
         try:
             await self.in_thread(self._store.close)
         finally:
-            self._thread.shutdown()
+            self._syncer.close()
 
 
 def _refuse(jobs: Sequence[Job], reason: LogError) -> None:

@@ -15,7 +15,6 @@ open it `read_only` meanwhile.
 | store         | one open file; reading                                                 |
 | transaction   | one transaction of a file                                              |
 | committer     | group commit: who waits, who shares an fsync, what an error means      |
-| threads       | running what blocks without starving it                                |
 | tail          | the newest records in memory                                           |
 | compaction    | what may leave a partition                                             |
 | records       | a record as a row, with its checksum                                   |
@@ -36,8 +35,8 @@ from streams.log.sqlite.lock import Lock
 from streams.log.sqlite.opening import WRITERS_STORE, Opened, directory_of, open_to_read, open_to_write
 from streams.log.sqlite.records import encode_headers, size_of
 from streams.log.sqlite.store import Store
-from streams.log.sqlite.threads import run_in_thread
 from streams.log.sqlite.transaction import Partition, Transaction, WriterKey
+from streams.syncing import run_in_thread
 
 Sweep = Callable[[Transaction], int]
 
