@@ -134,11 +134,16 @@ async def _start(settings: Settings, without: tuple[str, ...], watch: Watch, sta
         lookup=lookup,
         health=watch.health,
         extra_routes=[
-            *api.routes(queries, clock.now_ms, summaries.wait_for_change),
+            *api.routes(queries, clock.now_ms, summaries.wait_for_change, lambda: _ends(log)),
             web.get("/api/v1/status", watch.status),
         ],
     )
     await _start_door(door, settings, stack)
+
+
+def _ends(log: SqliteLog) -> Mapping[int, int]:
+    topic = topics.GENERATIONS
+    return {n: log.end_offset(topic, n) for n in range(log.partitions(topic))}
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -1,6 +1,6 @@
 """The read routes: what the views say, as JSON, CSV or a stream.
 
-    app.add_routes(routes(queries, now_ms, changed.wait_for_change))
+    app.add_routes(routes(queries, now_ms, changed.wait_for_change, ends))
 
 A middleware in front has checked the caller and set `request["organization"]`: the one organisation it
 may read, or "" for all. Another's figures are a 404, the same as figures that are not there.
@@ -13,13 +13,16 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from projections.books import balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
-from streams import times
+from streams import metrics, times
 from streams.clock import Clock
 
 # Waits until the views have changed, at most so many seconds; whether they have.
 WaitForChange = Callable[[float], Awaitable[bool]]
+# The end of each partition of the topic generations.
+Ends = Callable[[], Mapping[int, int]]
 
 STREAMS_MAX = 100
 KEEP_ALIVE_S = 15.0
@@ -29,9 +32,11 @@ _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
 
 
-def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange) -> list[web.RouteDef]:
+def routes(
+    queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends
+) -> list[web.RouteDef]:
     """The routes under /api/v1 that only read the views."""
-    api = Api(queries, clock, wait_for_change)
+    api = Api(queries, clock, wait_for_change, ends)
     return [
         web.get("/api/v1/usage/daily", api.daily),
         web.get("/api/v1/usage/users", api.users),
@@ -45,10 +50,11 @@ def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange) -> li
 class Api:
     """The handlers. Errors are answers of theirs; what they raise else is the server's to show."""
 
-    def __init__(self, queries: Queries, clock: Clock, wait_for_change: WaitForChange) -> None:
+    def __init__(self, queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends) -> None:
         self._queries = queries
         self._clock = clock
         self._wait_for_change = wait_for_change
+        self._ends = ends
         self._streams = 0
 
     async def daily(self, request: web.Request) -> web.Response:
@@ -71,16 +77,13 @@ class Api:
         return _json(await self._live(organization))
 
     async def books(self, request: web.Request) -> web.Response:
-        """Where every record went, for each partition."""
+        """Where every record went, for each partition, and whether that adds up."""
         if request["organization"]:
             return _not_found()
-        books = await self._queries.books()
-        partitions = {
-            str(partition): {"fates": fates, "records": sum(fates.values())}
-            for partition, fates in books.items()
-        }
-        positions = await self._queries.positions()
-        return _json({"partitions": partitions, "positions": positions})
+        fates, read = await self._queries.books()
+        rows = balance(fates, read, self._ends())
+        metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
+        return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Today's counters as server-sent events: at once, and whenever they change."""

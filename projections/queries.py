@@ -83,6 +83,11 @@ class Page(msgspec.Struct, frozen=True):
     truncated: bool = False
 
 
+_BOOKS = """SELECT "partition", fate, records FROM books
+    UNION ALL SELECT "partition", '', source_offset + 1 FROM positions WHERE projection = 'summaries'
+    ORDER BY 1, 2"""
+
+
 class Queries:
     """A reader of one views' database."""
 
@@ -115,12 +120,19 @@ class Queries:
         rows = await self._all(f"{_LIVE}{where} ORDER BY client_org_id LIMIT {ROWS_MAX + 1}", values)
         return Page([live_row(row, now_ms) for row in rows[:ROWS_MAX]], len(rows) > ROWS_MAX)
 
-    async def books(self) -> Mapping[int, Mapping[str, int]]:
-        """For each partition, how many records had which fate."""
-        books: dict[int, dict[str, int]] = {}
-        for row in await self._all('SELECT "partition", fate, records FROM books ORDER BY 1, 2'):
-            books.setdefault(row["partition"], {})[row["fate"]] = row["records"]
-        return books
+    async def books(self) -> tuple[Mapping[int, Mapping[str, int]], Mapping[int, int]]:
+        """For each partition, how many records had which fate, and how many the summaries have read.
+
+        One statement, so that both are of the same moment.
+        """
+        fates: dict[int, dict[str, int]] = {}
+        read: dict[int, int] = {}
+        for row in await self._all(_BOOKS):
+            if row["fate"]:
+                fates.setdefault(row["partition"], {})[row["fate"]] = row["records"]
+            else:
+                read[row["partition"]] = row["records"]
+        return fates, read
 
     async def positions(self) -> Sequence[Row]:
         """How far each view has come in each partition."""

@@ -1,7 +1,5 @@
 """`genledger books`: does every record read have its one fate?"""
 
-from typing import Any
-
 from cyclopts import App
 
 from genledger.options import Json, Service
@@ -27,32 +25,15 @@ def books(*, service: Service = Service(), json: Json = False) -> int:
     something is wrong.
     """
     with service.client() as client:
-        rows = balance_of(client.get("/api/v1/books"))
+        found = client.get("/api/v1/books")
     if json:
-        print_json(rows)
+        print_json(found)
     else:
+        rows = [row | {fate: row["fates"].get(fate, 0) for fate in FATES} for row in found["partitions"]]
         # Fates that nothing has had yet would only make the table wide.
         seen = [fate for fate in FATES if any(row[fate] for row in rows)]
-        print_rows(rows, ["partition", "read", *seen, "residue"], "table")
-    if not any(row["residue"] for row in rows):
+        print_rows(rows, ["partition", "records", *seen, "in_flight", "residue"], "table")
+    if found["balanced"]:
         return 0
     say("The books do not balance: keep the log as it is, and report this.")
     return DIFFERENT
-
-
-def balance_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each partition: what was read, by the view's position, against what became of it."""
-    offsets = {
-        row["partition"]: row["source_offset"]
-        for row in found["positions"]
-        if row["projection"] == "summaries"
-    }
-    partitions = {int(partition): row["fates"] for partition, row in found["partitions"].items()}
-    rows = []
-    for partition in sorted({*offsets, *partitions}):
-        fates = partitions.get(partition, {})
-        read = offsets.get(partition, -1) + 1
-        row: dict[str, Any] = {"partition": partition, "read": read}
-        row |= {fate: fates.get(fate, 0) for fate in FATES}
-        rows.append(row | {"residue": read - sum(fates.values())})
-    return rows

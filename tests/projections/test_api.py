@@ -44,7 +44,7 @@ class Changed:
 @pytest_asyncio.fixture
 async def service(database, path):
     """A server, its client, and what a test may turn: the caller's organisation, the clock, the notifier."""
-    service = {"organization": "", "now_ms": NOON_MS, "changed": Changed(), "database": database}
+    service = {"ends": {0: 3}, "organization": "", "now_ms": NOON_MS, "changed": Changed(), "database": database}
 
     @web.middleware
     async def gateway(request, handler):
@@ -54,7 +54,7 @@ async def service(database, path):
     service["after"] = await apply(database, Summaries(), FACTS)
     queries = await Queries.open(path)
     app = web.Application(middlewares=[gateway])
-    app.add_routes(routes(queries, lambda: service["now_ms"], service["changed"].wait))
+    app.add_routes(routes(queries, lambda: service["now_ms"], service["changed"].wait, lambda: service["ends"]))
     async with TestClient(TestServer(app)) as client:
         service["client"], service["queries"] = client, queries
         yield service
@@ -175,13 +175,17 @@ async def test_the_stream_sends_the_counters_whenever_they_change(service):
         assert (await next_event(response))[0]["today_requests"] == 2
 
 
-async def test_books_show_each_partitions_fates_and_positions(service):
-    """Every record that was read stands in the books once."""
+async def test_the_books_balance_or_say_what_is_missing(service, database):
+    """Records that were read and have no fate are the residue; what was not read yet is in flight."""
     _, body = await get(service, "/api/v1/books")
-    assert body["partitions"] == {"0": {"fates": {"counted": 3}, "records": 3}}
-    assert body["positions"] == [
-        {"projection": "summaries", "partition": 0, "usage_offset": 2, "source_offset": 2}
-    ]
+    row = {"partition": 0, "records": 3, "read": 3, "in_flight": 0, "residue": 0, "fates": {"counted": 3}}
+    assert body == {"balanced": True, "partitions": [row]}
+    service["ends"] = {0: 5, 1: 1}
+    _, body = await get(service, "/api/v1/books")
+    assert body["balanced"] and [row["in_flight"] for row in body["partitions"]] == [2, 1]
+    database._connection.execute("UPDATE books SET records = 2")
+    _, body = await get(service, "/api/v1/books")
+    assert not body["balanced"] and body["partitions"][0]["residue"] == 1
 
 
 async def test_an_answer_is_bounded_and_says_so(service):
