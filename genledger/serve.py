@@ -28,10 +28,10 @@ from projections.queries import Queries
 from projections.stores.sqlite import Database
 from projections.summaries import Summaries
 from projections.view import View
-from streams import clock, records, topics
+from streams import clock, metrics, records, topics
 from streams.app import App, ledger_app
 from streams.directory import Directory
-from streams.errors import GenledgerError
+from streams.errors import LogError, SettingError
 from streams.gateway.access import is_loopback
 from streams.gateway.app import Door, build, first_key
 from streams.gateway.server import Runner
@@ -43,6 +43,7 @@ from streams.settings import Settings
 
 Lookup = Callable[[str], Awaitable[Known | None]]
 
+ROLES = ("ledger", "organizations", "summaries", "processed")
 WATCH_INTERVAL_S = 0.5
 # The collector walks every object again and again: what is here at the start stays, and needs no walk.
 QUIET_LOGGERS = (
@@ -62,6 +63,9 @@ _logger = logging.getLogger("genledger")
 
 def run(settings: Settings, without: tuple[str, ...] = ()) -> int:
     """Serve until stopped; the exit code."""
+    unknown = set(without) - set(ROLES)
+    if unknown:
+        raise SettingError(f"--without {', '.join(sorted(unknown))}: the roles are {', '.join(ROLES)}")
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -112,13 +116,13 @@ async def _look_after(watch: Watch, stopped: asyncio.Event) -> str:
 
 async def _start(settings: Settings, without: tuple[str, ...], watch: Watch, stack: AsyncExitStack) -> None:
     data = Path(settings.data)
-    data.mkdir(parents=True, exist_ok=True)
     log = await open_log(settings.broker, topics.topic_table(), bounds=_bounds(settings))
     stack.push_async_callback(log.close)
     watch.futures["the log"] = log.failed
     schema.upgrade(data / "genledger.db")
     database = Database.open(data / "genledger.db")
     stack.push_async_callback(database.close)
+    watch.alarms["the views' database"] = lambda: _wal_alarm(database, settings.wal_alarm_bytes)
     directory = Directory(log)
     await directory.refresh()
     starter = Starter(log, settings, without, watch, stack)
@@ -141,6 +145,17 @@ async def _start(settings: Settings, without: tuple[str, ...], watch: Watch, sta
     await _start_door(door, settings, stack)
 
 
+def _wal_alarm(database: Database, most_bytes: int) -> str:
+    size_bytes = database.wal_bytes()
+    metrics.VIEWS_WAL_BYTES.set(size_bytes)
+    if size_bytes <= most_bytes:
+        return ""
+    return (
+        f"its write-ahead log has grown to {size_bytes} bytes: some process holds a read transaction open."
+        " Writing goes on; end that reader before the disk is full"
+    )
+
+
 def _ends(log: SqliteLog) -> Mapping[int, int]:
     topic = topics.GENERATIONS
     return {n: log.end_offset(topic, n) for n in range(log.partitions(topic))}
@@ -160,7 +175,12 @@ class Starter:
     """Starts the roles that follow the log, and tells the watchdog of each."""
 
     def __init__(
-        self, log: SqliteLog, settings: Settings, without: tuple[str, ...], watch: Watch, stack: AsyncExitStack
+        self,
+        log: SqliteLog,
+        settings: Settings,
+        without: tuple[str, ...],
+        watch: Watch,
+        stack: AsyncExitStack,
     ) -> None:
         self._log = log
         self._settings = settings
@@ -184,7 +204,10 @@ class Starter:
 
         async def lookup(id: str) -> Known | None:
             key = id.encode()
-            [value] = table.get_many(partition_of(key, partitions), [key])
+            try:
+                [value] = table.get_many(partition_of(key, partitions), [key])
+            except KeyError:
+                raise LogError("the ledger is reading its table back: try again in a moment") from None
             found = records.anything_of(value)
             return found if isinstance(found, Known) else None
 

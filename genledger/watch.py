@@ -8,6 +8,7 @@ restart is the mend, and nothing is lost by it.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from aiohttp import web
 
 from streams import metrics
 from streams.gateway.probes import Health
+
+_logger = logging.getLogger("genledger")
 
 Places = Callable[[], Mapping[tuple[str, int], tuple[int, int]]]
 
@@ -28,12 +31,18 @@ class Part(msgspec.Struct):
     full: Callable[[], bool] = lambda: False
 
 
+# What an operator should look at though all goes on; '' while there is nothing.
+Alarm = Callable[[], str]
+
+
 class Watch:
     """All parts, and what was last seen of them."""
 
     def __init__(self, stall_timeout_s: float) -> None:
         self.parts: dict[str, Part] = {}
         self.futures: dict[str, asyncio.Future[Any]] = {}
+        self.alarms: dict[str, Alarm] = {}
+        self._ringing: dict[str, str] = {}
         self._stall_timeout_s = stall_timeout_s
         self._moved: dict[tuple[str, str, int], tuple[int, float]] = {}
 
@@ -52,7 +61,15 @@ class Watch:
             metrics.LAG_RECORDS.labels(name).set(_lag(part))
             if stuck:
                 return stuck
+        self._ring()
         return ""
+
+    def _ring(self) -> None:
+        """Log an alarm when it begins, not as long as it lasts."""
+        ringing = {name: text for name, alarm in self.alarms.items() if (text := alarm())}
+        for name in ringing.keys() - self._ringing.keys():
+            _logger.warning("%s: %s", name, ringing[name])
+        self._ringing = ringing
 
     def _stuck(self, name: str, part: Part, now_s: float) -> str:
         for (topic, partition), (position, end) in part.places().items():
@@ -79,6 +96,7 @@ class Watch:
         return {
             "roles": {name: _state(part) for name, part in self.parts.items()},
             "lag": {name: _lag(part) for name, part in self.parts.items()},
+            "alarms": self._ringing,
         }
 
     async def status(self, request: web.Request) -> web.Response:

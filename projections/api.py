@@ -32,9 +32,7 @@ _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
 
 
-def routes(
-    queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends
-) -> list[web.RouteDef]:
+def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends) -> list[web.RouteDef]:
     """The routes under /api/v1 that only read the views."""
     api = Api(queries, clock, wait_for_change, ends)
     return [

@@ -69,7 +69,9 @@ class Ledger:
         """Decide a batch and commit what it comes to."""
         partition = batch.partition
         if batch.start != self._next[partition]:
-            raise LogMismatch(f"partition {partition} was read from {batch.start}, not {self._next[partition]}")
+            raise LogMismatch(
+                f"partition {partition} was read from {batch.start}, not {self._next[partition]}"
+            )
         await self._directory.refresh()
         outcome = self.decide(batch)
         if outcome.publish:

@@ -198,7 +198,9 @@ def _check(event: Generation) -> None:
     if id.startswith(RESERVED_IDS):
         raise BadEvent("id", "must not begin with horizon- or balance-, which the log uses itself")
     source, finish_reason = event.source, event.finish_reason
-    text = f"{id}{organization}{event.user}{event.model}{event.provider}{source}{finish_reason}{event.session}"
+    text = (
+        f"{id}{organization}{event.user}{event.model}{event.provider}{source}{finish_reason}{event.session}"
+    )
     # Nearly every event: short, plain and printable. The smallest bounds are 64 bytes and 128.
     if len(text) <= 128 and len(source) + len(finish_reason) <= 64 and text.isascii() and text.isprintable():
         return

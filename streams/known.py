@@ -71,4 +71,5 @@ def encode(known: Anything) -> bytes:
 
 def decode(value: bytes) -> Anything:
     """What `encode` wrote, in this version or an older one."""
-    return _decoder.decode(value)
+    found: Anything = _decoder.decode(value)
+    return found

@@ -106,8 +106,8 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
         if not (record.key or b"").startswith(b"balance-"):
             raise BadEvent("key", "of a balance must begin with balance-", "key")
         older = known if isinstance(known, Balance) else None
-        plus, minus = _margin(balance, record, here), older and _margin(older, record, here)
-        return Decision("opening", balance, plus=plus, minus=minus)
+        minus = None if older is None else _margin(older, record, here)
+        return Decision("opening", balance, plus=_margin(balance, record, here), minus=minus)
     if event is None or event.id.encode() != record.key:
         raise BadEvent("id", "is not the record's key", "key")
     if isinstance(known, Known):
@@ -150,18 +150,17 @@ def _generation(
 
 def _unknown(fresh: Known, record: Record, here: Here) -> Decision:
     horizon = here.horizon
-    if horizon is not None and _date_ns(fresh) < horizon.horizon_ns:
-        if records.header(record, records.FORCE) is None:
-            publish = (records.forget_message(record.key or b"", horizon, here.partition),)
-            return Decision(
-                "expired",
-                None,
-                publish=publish,
-                reason="expired",
-                detail="its twin may have been forgotten: it is dated before the horizon",
-                retention=horizon,
-                keep_bytes=True,
-            )
+    forced = records.header(record, records.FORCE) is not None
+    if horizon is not None and _date_ns(fresh) < horizon.horizon_ns and not forced:
+        return Decision(
+            "expired",
+            None,
+            publish=(records.forget_message(record.key or b"", horizon, here.partition),),
+            reason="expired",
+            detail="its twin may have been forgotten: it is dated before the horizon",
+            retention=horizon,
+            keep_bytes=True,
+        )
     plus = _entry(fresh, record, here)
     if fresh.opening:
         return Decision("opening", fresh, plus=plus)

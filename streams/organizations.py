@@ -3,8 +3,9 @@
 Each record holds the whole history of what it is about, so that the newest record of a key is enough. A
 value counts from its effective time, as far as it was known (logged) at the time of the question:
 
->>> acme = Organization(id="acme", created_ms=0, history=(
-...     Change(effective_ns=0, logged_ms=5, markup="1.2"), Change(effective_ns=100, logged_ms=9, markup="1.3")))
+>>> first = Change(effective_ns=0, logged_ms=5, markup="1.2")
+>>> second = Change(effective_ns=100, logged_ms=9, markup="1.3")
+>>> acme = Organization(id="acme", created_ms=0, history=(first, second))
 >>> value_at(acme, "markup", time_ns=150, known_ms=8), value_at(acme, "markup", time_ns=150, known_ms=9)
 ('1.2', '1.3')
 """
@@ -137,4 +138,3 @@ def latest(organization: Organization, known_ms: int) -> dict[str, str | bool | 
     """Every value as it counts now."""
     now_ns = known_ms * 1_000_000
     return {name: value_at(organization, name, now_ns, known_ms) for name in ORGANIZATION_FIELDS}
-

@@ -20,7 +20,7 @@ from streams import generation, known, topics
 from streams.errors import BadEvent
 from streams.generation import Generation
 from streams.known import Balance, Horizon, Known, Terms
-from streams.log.interface import Headers, Message, Record
+from streams.log.interface import Message, Record
 
 KIND = "kind"
 WINNER, FORGET, HORIZON, OPENING = b"winner", b"forget", b"horizon", b"opening"

@@ -79,25 +79,41 @@ TABLE = (
     Setting("unknown_organizations", "GENLEDGER_UNKNOWN_ORGANIZATIONS", "create on first sight, or reject"),
     Setting("processed_generations", "GENLEDGER_PROCESSED_GENERATIONS", "keep a row for each generation id"),
     Setting("log_level", "LOG_LEVEL", "how much is logged"),
-    Setting("batch_records_max", "GENLEDGER_BATCH_RECORDS_MAX", "records a role takes at once: bounds memory"),
+    Setting(
+        "batch_records_max", "GENLEDGER_BATCH_RECORDS_MAX", "records a role takes at once: bounds memory"
+    ),
     Setting("batch_bytes_max", "GENLEDGER_BATCH_BYTES_MAX", "bytes a role takes at once: bounds memory"),
     Setting("append_records_max", "GENLEDGER_APPEND_RECORDS_MAX", "records waiting for the log; then 503"),
     Setting("append_bytes_max", "GENLEDGER_APPEND_BYTES_MAX", "bytes waiting for the log; then 503"),
-    Setting("append_timeout_s", "GENLEDGER_APPEND_TIMEOUT_S", "how long a request waits for the log; then 503"),
+    Setting(
+        "append_timeout_s", "GENLEDGER_APPEND_TIMEOUT_S", "how long a request waits for the log; then 503"
+    ),
     Setting("body_bytes_max", "GENLEDGER_BODY_BYTES_MAX", "a request's body as sent; then 413"),
     Setting("unpacked_bytes_max", "GENLEDGER_UNPACKED_BYTES_MAX", "a request's body unpacked; then 413"),
     Setting("items_max", "GENLEDGER_ITEMS_MAX", "events in one request; then 413"),
-    Setting("request_timeout_s", "GENLEDGER_REQUEST_TIMEOUT_S", "how long a body may take to arrive; then 408"),
+    Setting(
+        "request_timeout_s", "GENLEDGER_REQUEST_TIMEOUT_S", "how long a body may take to arrive; then 408"
+    ),
     Setting("requests_max", "GENLEDGER_REQUESTS_MAX", "requests with a body in work at once; then 503"),
-    Setting("bodies_bytes_max", "GENLEDGER_BODIES_BYTES_MAX", "bytes of all bodies in work at once; then 503"),
+    Setting(
+        "bodies_bytes_max", "GENLEDGER_BODIES_BYTES_MAX", "bytes of all bodies in work at once; then 503"
+    ),
     Setting("connections_max", "GENLEDGER_CONNECTIONS_MAX", "open connections; one more is closed at once"),
     Setting("keepalive_timeout_s", "GENLEDGER_KEEPALIVE_TIMEOUT_S", "how long an idle connection is kept"),
     Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
-    Setting("stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"),
-    Setting("drain_timeout_s", "GENLEDGER_DRAIN_TIMEOUT_S", "how long a stop may take to finish what is begun"),
-    Setting("verify_bytes_max", "GENLEDGER_VERIFY_BYTES_MAX", "log files up to this size are checked at start"),
+    Setting(
+        "stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"
+    ),
+    Setting(
+        "drain_timeout_s", "GENLEDGER_DRAIN_TIMEOUT_S", "how long a stop may take to finish what is begun"
+    ),
+    Setting(
+        "verify_bytes_max", "GENLEDGER_VERIFY_BYTES_MAX", "log files up to this size are checked at start"
+    ),
     Setting("verify_records_max", "GENLEDGER_VERIFY_RECORDS_MAX", "newest records checked at start"),
-    Setting("wal_alarm_bytes", "GENLEDGER_WAL_ALARM_BYTES", "a view's write-ahead log of this size is an alarm"),
+    Setting(
+        "wal_alarm_bytes", "GENLEDGER_WAL_ALARM_BYTES", "a view's write-ahead log of this size is an alarm"
+    ),
 )
 
 _BY_ENV = {setting.env: setting for setting in TABLE}
@@ -162,7 +178,7 @@ def _converted(values: dict[str, Any]) -> Settings:
 
 
 def checked(settings: Settings, origin: dict[str, str]) -> Settings:
-    """Settings that agree with each other, with the broker filled in; `SettingError` names the one to mend."""
+    """Settings that agree with each other, the broker filled in; `SettingError` names the one to mend."""
     try:
         money.rate_of(settings.default_markup)
     except ValueError as error:

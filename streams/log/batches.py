@@ -37,7 +37,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         return self.records[-1].offset + 1
 
 
-class BatchSchema(Schema):  # type: ignore[type-arg]
+class BatchSchema(Schema):
     """Hands the batch through as it is: decoding is ours, so that a bad record can't kill an agent."""
 
     def compile(self, app: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:

@@ -48,7 +48,7 @@ class BatchRecovery(Recovery):
                 for table in self.tables.values():
                     for partition in sorted(self._partitions):
                         await cast(Any, table).recover(partition)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it ends the app
                 await self.app.crash(error)
                 return
             self.in_recovery = False
@@ -68,6 +68,8 @@ class BatchRecovery(Recovery):
 
 class BatchTableManager(TableManager):
     """A table manager whose recovery is by batches. Set as Faust's `TableManager`."""
+
+    _recovery: Recovery | None
 
     @property
     def recovery(self) -> Recovery:

@@ -59,9 +59,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
 class Writer(Protocol):
     """The one writer of a source partition: its results and its progress, in one transaction."""
 
-    async def commit(
-        self, messages: Sequence[Message], offset: int
-    ) -> Mapping[tuple[str, int], int]:
+    async def commit(self, messages: Sequence[Message], offset: int) -> Mapping[tuple[str, int], int]:
         """Write all the messages and the next source offset; the last offset of each partition written.
 
         Raises `Fenced` when another writer has taken over: then nothing was written.
@@ -87,9 +85,7 @@ class Log(Protocol):
         `LogFull` when too much waits or the disk has no room: nothing of the call was written.
         """
 
-    async def read(
-        self, topic: str, partition: int, offset: int, limit: int
-    ) -> Sequence[Record]:
+    async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Record]:
         """Committed records from `offset` on, at most `limit` and at most the batch's bytes."""
 
     async def latest(self, topic: str, partition: int, key: bytes) -> Record | None:

@@ -14,7 +14,7 @@ from faust.types import TP, EventT
 from streams.seen.shelf import Shelf, open_shelf
 
 
-class Store(base.Store):  # type: ignore[type-arg]
+class Store(base.Store):
     """Shelves by partition. Faust's own way of filling a store is refused: see `SeenTable`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

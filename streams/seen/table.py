@@ -18,7 +18,7 @@ from streams.seen.store import Store
 RECOVERY_LIMIT = 10_000
 
 
-class SeenTable(faust.Table):  # type: ignore[type-arg]
+class SeenTable(faust.Table):
     """What is known of each key, by partition."""
 
     #: Called before a partition's changelog is read: fencing its former owner must come first.
@@ -26,7 +26,7 @@ class SeenTable(faust.Table):  # type: ignore[type-arg]
 
     @property
     def _log(self) -> Log:
-        log: Log = self.app.backend  # type: ignore[attr-defined]
+        log: Log = self.app.backend
         return log
 
     @property

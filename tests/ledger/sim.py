@@ -1,9 +1,9 @@
 """One partition of the ledger in memory: the real `decide`, an append-only list for the log, no I/O.
 
-    sim = Sim()
-    sim.post(id="gen-1", cost="0.01")
-    sim.run()
-    sim.fates                        # ["counted"]
+sim = Sim()
+sim.post(id="gen-1", cost="0.01")
+sim.run()
+sim.fates                        # ["counted"]
 """
 
 from typing import Any

@@ -1,7 +1,6 @@
 """The seams at which genledger bends Faust: an upgrade that moves one must fail here, loudly."""
 
 import asyncio
-import inspect
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ async def start(tmp_path: Path, take: Any) -> tuple[Any, Any]:
     app = make_app("seams", log, settings)
 
     async def positions(assigned: Any) -> dict[TP, int]:
-        return {tp: 0 for tp in assigned}
+        return dict.fromkeys(assigned, 0)
 
     add_agent(app, [topics.GENERATIONS], take, positions)
     await app.start()

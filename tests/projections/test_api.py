@@ -44,7 +44,13 @@ class Changed:
 @pytest_asyncio.fixture
 async def service(database, path):
     """A server, its client, and what a test may turn: the caller's organisation, the clock, the notifier."""
-    service = {"ends": {0: 3}, "organization": "", "now_ms": NOON_MS, "changed": Changed(), "database": database}
+    service = {
+        "ends": {0: 3},
+        "organization": "",
+        "now_ms": NOON_MS,
+        "changed": Changed(),
+        "database": database,
+    }
 
     @web.middleware
     async def gateway(request, handler):
@@ -54,7 +60,9 @@ async def service(database, path):
     service["after"] = await apply(database, Summaries(), FACTS)
     queries = await Queries.open(path)
     app = web.Application(middlewares=[gateway])
-    app.add_routes(routes(queries, lambda: service["now_ms"], service["changed"].wait, lambda: service["ends"]))
+    app.add_routes(
+        routes(queries, lambda: service["now_ms"], service["changed"].wait, lambda: service["ends"])
+    )
     async with TestClient(TestServer(app)) as client:
         service["client"], service["queries"] = client, queries
         yield service

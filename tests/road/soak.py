@@ -24,7 +24,7 @@ from tests.model.tables import tables
 from tests.model.traffic import Delivery, Traffic, generate
 from tests.road.comparison import digest
 from tests.road.harness import running, set_up
-from tests.road.kills import PHASES, UNAPPLIED_MIN, Kills
+from tests.road.kills import BATCH, PHASES, UNAPPLIED_MIN, Kills
 from tests.road.run import check, feed, settle, sizes
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def soak(seed: int, generations: int, base: Path) -> Report:
 
 def _describe(report: Report, traffic: Traffic, generations: int) -> None:
     report.say("# The road at full size\n")
-    report.say("Written by `python -m tests.road.soak` (`make soak`): B and C of the issue Road.\n")
+    report.say("Written by `make soak`: B and C of the issue Road, at full size.\n")
     report.say(f"- seed {traffic.seed}: {generations:,} generations, {len(traffic.deliveries):,} lines")
     report.say(f"- {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
     told = ", ".join(f"{kind} {n:,}" for kind, n in sorted(traffic.kinds.items()))
@@ -128,7 +128,9 @@ def _kill(report: Report, traffic: Traffic, seed: int, data: Path) -> None:
     source = random.Random(seed)
     phases = source.sample(list(PHASES), len(PHASES)) + source.sample(list(PHASES), KILLS - len(PHASES))
     kills = Kills(data, traffic, traffic.shuffled(seed + 2), seed)
+    between = len(traffic.deliveries) // BATCH // (KILLS + 1) - 1  # the kills are spread over the traffic
     for number, phase in enumerate(phases, 1):
+        kills.go_on(between)
         kill = kills.until(phase)
         report.say(
             f"| {number} | {phase} | {PHASES[phase]} | {kill.count} | {kill.posted:,} | {kill.unapplied:,} |"

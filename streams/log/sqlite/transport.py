@@ -58,7 +58,7 @@ class Consumer(BatchConsumer, base.Consumer):
         self._forget_delivered()
         return self._positions
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's
         wanted = {tp: self._positions[tp] for tp in active_partitions or () if tp in self._positions}
         if not wanted:
             await self.sleep(0.01)
