@@ -184,6 +184,32 @@ async def test_a_poison_record_is_quarantined_once_and_the_partition_goes_on(tmp
         assert kept.value == b"\xff\x00\xfe" * 1000
 
 
+@pytest.mark.parametrize(
+    ("value", "headers", "reason"),
+    [
+        (event(id="gen-1"), (("schema", b"99"),), "schema"),
+        (event(id="another"), (), "key"),
+        (None, (), "null"),
+        (event(id="gen-1"), (("x", b"y" * 1_000_000),), "headers"),
+    ],
+)
+async def test_what_a_producer_on_the_log_gets_wrong_is_quarantined(
+    tmp_path: Path, value: bytes | None, headers: Any, reason: str
+) -> None:
+    """Input rows 46, 47: its bytes are kept, and the newest record of the key is its winner again."""
+    async with road(tmp_path) as it:
+        await it.post(event(id="gen-1", cost="0.01"))
+        await it.quiet()
+        home = partition_of(b"gen-1", PARTITIONS)
+        await it.log.append([Message(topics.GENERATIONS, home, b"gen-1", value, headers)])
+        await it.quiet()
+        assert await it.fates() == {"counted": 1, "quarantined": 1, "republished": 1}
+        [kept] = await it.log.read(topics.REJECTED, home, 0, 10)
+        assert kept.value == value and ("reason", reason.encode()) in kept.headers
+        newest = await it.log.latest(topics.GENERATIONS, home, b"gen-1")
+        assert newest is not None and generation.decode(newest.value or b"").cost_nano == 10_000_000
+
+
 async def test_when_rejected_records_cant_be_written_it_stops_rather_than_drops(tmp_path: Path) -> None:
     """Fault row 29: the ledger ends at the record, and decides it after a restart."""
     async with road(tmp_path) as it:
