@@ -6,6 +6,8 @@ A name that is not in the table is refused at start, so that a test can't wait f
 
 | name                   | where it stands                                                                  |
 | ---------------------- | -------------------------------------------------------------------------------- |
+| event-received         | the door has checked a request's events; the log does not have them              |
+| event-logged           | the log has a request's events; the answer is not sent                           |
 | republished            | winners are published again; facts, changelog and offset are not yet written     |
 | transaction-open       | facts and changelog are inserted; their transaction is not committed             |
 | transaction-committed  | facts, changelog and offset are durable; the local store has not been written     |
@@ -20,6 +22,8 @@ import signal
 
 ENVIRONMENT = "KILL_AT_FOR_TESTS"
 NAMES = (
+    "event-received",
+    "event-logged",
     "republished",
     "transaction-open",
     "transaction-committed",

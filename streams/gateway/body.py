@@ -87,8 +87,8 @@ class _Gzip:
         self._begun = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        pending = False
-        while chunk or pending:
+        # What a full slice holds back comes out with the next bytes: the trailer, at the latest.
+        while chunk:
             if self._unpack.eof:
                 self._next_member()
             self._begun = True
@@ -97,8 +97,6 @@ class _Gzip:
             except zlib.error as error:
                 raise _corrupt(str(error)) from None
             chunk = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
-            # A full slice may have taken all of the chunk and hold more back.
-            pending = len(piece) == SLICE_BYTES and not self._unpack.eof
             if piece:
                 yield piece
 

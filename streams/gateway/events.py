@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from streams import generation, metrics, times, topics
+from streams import faultpoints, generation, metrics, times, topics
 from streams.clock import Clock
 from streams.directory import Directory
 from streams.errors import BadEvent
@@ -134,7 +134,9 @@ class Events:
             found = items.split(body, content_type, self._settings.items_max)
             messages, rejected, ignored = await judge(found, terms)
             if messages:
+                faultpoints.reached("event-received")
                 await self._intake.append(messages)
+                faultpoints.reached("event-logged")
         count(len(messages), rejected)
         return _answered(len(messages), rejected, ignored)
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from streams import admin, generation, metrics
+from streams import admin, metrics
 from streams.gateway import organizations, rejected
 from streams.gateway.access import Need
 from streams.gateway.items import JSON, NDJSON
+from streams.schemas import event_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,6 @@ _BODIES: tuple[type, ...] = (
     rejected.Redrive,
 )
 _TEXT = {"type": "string"}
-_DECIMAL = {"type": ["string", "number", "null"], "description": "dollars as a decimal; absent is unknown"}
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -248,26 +248,11 @@ def _content(body: str) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
     error = {"code": _TEXT, "message": _TEXT, "field": _TEXT}
-    schemas["Event"] = _event_schema()
+    event = event_schema()
+    schemas["Event"] = {name: value for name, value in event.items() if not name.startswith("$")}
     schemas["Error"] = {
         "type": "object",
         "properties": {"error": {"type": "object", "properties": error, "required": list(error)}},
         "required": ["error"],
     }
     return schemas
-
-
-def _event_schema() -> dict[str, Any]:
-    """From the type that decodes it, save the fields whose own text is what counts."""
-    as_text = {"cost": _DECIMAL, "upstream_cost": _DECIMAL, "metadata": {"type": ["object", "null"]}}
-    properties = {
-        field.name: as_text.get(field.name) or msgspec.json.schema(field.type)
-        for field in msgspec.structs.fields(generation.Wire)
-    }
-    return {
-        "title": "Event",
-        "description": "The organisation may be the API key's; unknown fields are dropped and named.",
-        "type": "object",
-        "properties": properties,
-        "required": ["id", "model"],
-    }

@@ -128,6 +128,16 @@ async def test_gzip_of_a_full_slice_is_not_cut(house: House) -> None:
     assert (status, answer["accepted"]) == (202, 8000)
 
 
+async def test_gzip_in_single_bytes_is_not_cut(house: House) -> None:
+    """However the bytes arrive, all of them come out: also what ends with a full slice."""
+    body = GOOD.ljust((1 << 18) * 2)
+    packed = gzip.compress(body)
+    head = HEAD + b"Connection: close\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    pieces = [packed[n : n + 1] for n in range(len(packed))]
+    answer = await house.raw(head, *pieces)
+    assert status_of(answer) == 202
+
+
 async def test_a_stalled_sender_is_408_while_others_are_served(make_house: Make) -> None:
     """One-byte chunks and silence end in bounded time, and nobody else waits for it."""
     house = await make_house(request_timeout_s=0.6)

@@ -23,6 +23,7 @@ from tests.model.ledger import Model
 from tests.model.tables import tables
 from tests.model.traffic import Delivery, Traffic, generate
 from tests.road.comparison import digest
+from tests.road.files import settings_records
 from tests.road.harness import running, set_up
 from tests.road.kills import BATCH, PHASES, UNAPPLIED_MIN, Kills
 from tests.road.run import check, feed, settle, sizes
@@ -73,9 +74,8 @@ def soak(seed: int, generations: int, base: Path) -> Report:
     assert digests[0] == digests[1], digests
     report.say(f"- digest of both: `{digests[0]}`")
     report.say("\n| table | rows compared |\n| --- | ---: |")
-    for name, rows in tables(first).items():
-        if rows:
-            report.say(f"| {name} | {len(rows):,} |")
+    for name, rows in tables(first, settings_records(base / "one")).items():
+        report.say(f"| {name} | {len(rows):,} |")
     _kill(report, traffic, seed, base / "killed")
     assert digest(base / "killed") == digests[0], "killed, it came to another digest"
     report.say("- its digest is B's")
@@ -87,8 +87,13 @@ def _describe(report: Report, traffic: Traffic, generations: int) -> None:
     report.say("Written by `make soak`: B and C of the issue Road, at full size.\n")
     report.say(f"- seed {traffic.seed}: {generations:,} generations, {len(traffic.deliveries):,} lines")
     report.say(f"- {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
-    told = ", ".join(f"{kind} {n:,}" for kind, n in sorted(traffic.kinds.items()))
-    report.say(f"- told: {told}")
+    for group in ("amended: ", "bad: ", ""):
+        told = [
+            f"{kind.removeprefix(group)} {n:,}"
+            for kind, n in sorted(traffic.kinds.items())
+            if kind.startswith(group) and (group or ": " not in kind)
+        ]
+        report.say(f"- {group or 'ids: '}{', '.join(told)}")
 
 
 def _run(

@@ -1,0 +1,153 @@
+"""Latency, open loop: one event a request, sent at fixed times whether or not earlier ones are answered.
+
+    latency(base, rates={"latency-100": (100, 1000)})     # {"latency-100": {"ack_p99_ms": 6.1, ...}}
+
+Each time is measured from the moment the request was scheduled for, so a service that stands still for a
+second is charged with every request of that second (no coordinated omission), and so is this client when it
+is late itself: how late is shown. When an event is in the summaries is known for each one: its place in the
+log is read after the run, and the watcher saw when the summaries had come to it.
+"""
+
+import asyncio
+import gc
+import selectors
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks import BenchmarkFailed, views
+from benchmarks.report import Figures, percentile
+from benchmarks.service import Service
+from benchmarks.traffic import Totals, Traffic, make
+from benchmarks.wire import JSON, LOST, Pool, request_of
+from streams import topics
+from streams.log.sqlite.log import open_log
+
+CONNECTIONS = 64
+WARM_UP = (100, 200)
+ANSWER_S = 30.0
+APPLIED_S = 30.0
+READ_RECORDS = 10_000
+ACCEPTED = 202
+
+Place = tuple[int, int]
+
+
+class Driven:
+    """One rate's requests: when each was due, left us, and was answered."""
+
+    def __init__(self, traffic: Traffic, rate: int) -> None:
+        count = len(traffic.lines)
+        self.traffic = traffic
+        self.rate = rate
+        self.due_s = [0.0] * count
+        self.late_s = [0.0] * count
+        self.answered_s = [0.0] * count
+        self.status = [LOST] * count
+
+    def figures(self, visible_s: Mapping[str, float]) -> Figures:
+        """What the report shows of them."""
+        count = len(self.status)
+        taken = [i for i in range(count) if self.status[i] == ACCEPTED]
+        if not taken:
+            raise BenchmarkFailed(f"at {self.rate} a second no request was accepted: {set(self.status)}")
+        ack_ms = sorted((self.answered_s[i] - self.due_s[i]) * 1000 for i in taken)
+        summary_ms = sorted((visible_s[self.traffic.ids[i]] - self.due_s[i]) * 1000 for i in taken)
+        # The last request's own interval counts too: n requests at n a second take a second.
+        took_s = max(count / self.rate, max(self.answered_s[i] for i in taken) - self.due_s[0])
+        return {
+            "requests": count,
+            "errors": count - len(taken),
+            "reached_per_s": len(taken) / took_s,
+            "client_late_p99_ms": percentile(sorted(late_s * 1000 for late_s in self.late_s), 0.99),
+            **{f"ack_p{p}_ms": percentile(ack_ms, p / 100) for p in (50, 90, 99)},
+            "ack_max_ms": ack_ms[-1],
+            **{f"summary_p{p}_ms": percentile(summary_ms, p / 100) for p in (50, 99)},
+            "summary_max_ms": summary_ms[-1],
+        }
+
+
+def latency(base: Path, rates: Mapping[str, tuple[int, int]], seed: int) -> dict[str, Figures]:
+    """Each rate in turn, (requests a second, requests), on one fresh service."""
+    data = base / "data"
+    # select() waits to the microsecond, epoll to the millisecond: no bound on how early we may be here.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        with Service(data) as service, views.Watcher(data / "genledger.db") as watcher:
+            driven = runner.run(_drive_all(service, {"warm-up": WARM_UP, **rates}, seed))
+        places = runner.run(_places(data))
+    sums = [run.traffic.totals for run in driven.values()]
+    views.check(data / "genledger.db", sum(sums, Totals()))
+    visible_s = _visible(places, watcher.seen)
+    return {name: driven[name].figures(visible_s) for name in rates}
+
+
+async def _drive_all(service: Service, rates: Mapping[str, tuple[int, int]], seed: int) -> dict[str, Driven]:
+    found: dict[str, Driven] = {}
+    records = 0
+    for number, (name, (rate, count)) in enumerate(rates.items()):
+        driven = found[name] = Driven(make(count, "openrouter", seed + number), rate)
+        await _drive(driven, service.port)
+        records += sum(status == ACCEPTED for status in driven.status)
+        await views.wait_applied(service, records, APPLIED_S)
+    return found
+
+
+async def _drive(driven: Driven, port: int) -> None:
+    """Send each request at its time, then wait for the answers that are still due."""
+    loop = asyncio.get_running_loop()
+    requests = [request_of(port, line, JSON) for line in driven.traffic.lines]
+    pool = await Pool.open(port, min(CONNECTIONS, len(requests)))
+    left = len(requests)
+    all_answered = asyncio.Event()
+
+    def answered(i: int, status: int) -> None:
+        nonlocal left
+        driven.answered_s[i], driven.status[i] = loop.time(), status
+        left -= 1
+        if not left:
+            all_answered.set()
+
+    gc.collect()
+    gc.disable()
+    try:
+        start_s = loop.time() + 0.1
+        for i, request in enumerate(requests):
+            due_s = driven.due_s[i] = start_s + i / driven.rate
+            while (early_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(early_s)
+            driven.late_s[i] = -early_s
+            pool.send(request, lambda status, _, i=i: answered(i, status))
+        with suppress(TimeoutError):  # what has no answer by then counts as an error
+            await asyncio.wait_for(all_answered.wait(), ANSWER_S)
+    finally:
+        gc.enable()
+        pool.close()
+
+
+async def _places(data: Path) -> dict[str, Place]:
+    """Where on the log each id stands, by partition and offset."""
+    found: dict[str, Place] = {}
+    log = await open_log(f"sqlite:///{data / 'log'}", topics.topic_table(), read_only=True)
+    try:
+        for partition in range(log.partitions(topics.GENERATIONS)):
+            offset = 0
+            while records := await log.read(topics.GENERATIONS, partition, offset, READ_RECORDS):
+                found.update(((r.key or b"").decode(), (partition, r.offset)) for r in records)
+                offset = records[-1].offset + 1
+    finally:
+        await log.close()
+    return found
+
+
+def _visible(places: Mapping[str, Place], seen: Sequence[views.Seen]) -> dict[str, float]:
+    """When each id was in the summaries."""
+    times_s: dict[int, list[float]] = {}
+    offsets: dict[int, list[int]] = {}
+    for time_s, partition, offset in seen:
+        times_s.setdefault(partition, []).append(time_s)
+        offsets.setdefault(partition, []).append(offset)
+    return {
+        id: times_s[partition][bisect_left(offsets[partition], offset)]
+        for id, (partition, offset) in places.items()
+    }

@@ -1,0 +1,127 @@
+"""A `genledger serve` of its own for each run: default settings, a free port, a directory that goes away.
+
+    with Service(base / "data") as service:
+        service.port, service.cpu_s(), service.memory_bytes()
+
+It is ended by its process id, whatever happens to us, Ctrl-C included: it is in a session of its own, so that
+the terminal's Ctrl-C reaches only us.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+from typing import Self
+
+from benchmarks import BenchmarkFailed
+from genledger.client import Client
+from streams import clock
+from streams.errors import GenledgerError
+
+COMMAND = Path(sys.executable).parent / "genledger"
+HOST = "127.0.0.1"
+READY_S = 30.0
+STOP_S = 30.0
+LOOK_S = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+_HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+class Service:
+    """One process on one data directory."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.port = _free_port()
+        self._output = data.with_name(data.name + ".output")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        command = [str(COMMAND), "serve", "--data", str(self.data), "--port", str(self.port)]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, env=_environ(), stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        code = self.stop()
+        if code and kind is None:
+            raise BenchmarkFailed(f"the service ended with exit code {code}:\n{self.tail()}")
+
+    def _wait_ready(self) -> None:
+        deadline_s = clock.monotonic_s() + READY_S
+        client = Client(f"http://{HOST}:{self.port}", timeout_s=READY_S)
+        while clock.monotonic_s() < deadline_s:
+            try:
+                if client.send("GET", "/readyz").status == 200:
+                    return
+            except GenledgerError:
+                self.check()
+            finally:
+                client.close()
+            sleep(LOOK_S)
+        raise BenchmarkFailed(f"the service is not ready after {READY_S:g} s:\n{self.tail()}")
+
+    def check(self) -> None:
+        """Refuse to go on when the process has ended."""
+        if self._process is None or self._process.poll() is not None:
+            raise BenchmarkFailed(f"the service has ended:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self._output.read_text(errors="replace")[-3000:] if self._output.exists() else ""
+
+    def cpu_s(self) -> float | None:
+        """Processor time used so far; None where the kernel does not tell."""
+        text = self._proc("stat")
+        # The name in brackets may hold anything: what counts comes after it.
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS if fields else None
+
+    def memory_bytes(self) -> int | None:
+        """The most memory it ever had; None where the kernel does not tell."""
+        found = _HIGH_WATER.search(self._proc("status"))
+        return int(found[1]) * 1024 if found else None
+
+    def _proc(self, name: str) -> str:
+        assert self._process is not None
+        try:
+            return Path(f"/proc/{self._process.pid}/{name}").read_text()
+        except OSError:
+            return ""
+
+    def stop(self) -> int:
+        """Ask it to end, and see that it does; its exit code."""
+        process = self._process
+        assert process is not None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(STOP_S)
+        except BaseException:  # too slow, or a second Ctrl-C: either way it must not be left behind
+            process.kill()
+            process.wait()
+            raise
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _environ() -> dict[str, str]:
+    """Ours without any setting of a service: what is measured are the defaults."""
+    dropped = ("GENLEDGER_", "INFLUXDB_", "LOG_LEVEL", "CLEANUP_", "BACKGROUND_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}

@@ -1,0 +1,110 @@
+"""The events, and what they must add up to, reckoned in integers.
+
+    traffic = make(100_000, "openrouter", seed=1)
+    traffic.lines[0]          # b'{"id":"gen-1795...","organization":"org-03",...}'
+    traffic.totals            # Totals(requests=100000, tokens=..., cost_nano=...)
+
+20 organisations, 300 users and 40 models, each event of any of them on any of 3 days: a batch touches as many
+rows as it can, so real traffic is kinder. No id comes twice.
+"""
+
+import random
+import string
+import uuid
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from streams import clock, money, times
+
+Ids = Callable[[random.Random, int], str]
+
+ORGANIZATIONS = 20
+USERS = 300
+MODELS = 40
+DAYS = 3
+DAY_S = 86_400
+PROVIDERS = ("Anthropic", "OpenAI", "Google", "Mistral")
+COST_NANO_MAX = 50_000_000
+# A new second of OpenRouter's ids after so many.
+IDS_PER_SECOND = 100
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What every table of a day's use must add up to."""
+
+    requests: int = 0
+    tokens: int = 0
+    cost_nano: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.requests + other.requests, self.tokens + other.tokens, self.cost_nano + other.cost_nano
+        )
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Events as they are sent, their ids, and their totals."""
+
+    lines: Sequence[bytes]
+    ids: Sequence[str]
+    totals: Totals
+
+    def bodies(self, size: int) -> list[bytes]:
+        """As NDJSON, so many events a body."""
+        return [b"\n".join(self.lines[i : i + size]) for i in range(0, len(self.lines), size)]
+
+
+def openrouter_id(source: random.Random, second: int) -> str:
+    """`gen-<unix>-<20 characters>`: rises with time."""
+    return f"gen-{second}-{''.join(source.choices(_ALPHABET, k=20))}"
+
+
+def uuid_id(source: random.Random, second: int) -> str:
+    """A random UUID: falls anywhere in an index."""
+    return str(uuid.UUID(int=source.getrandbits(128), version=4))
+
+
+IDS: dict[str, Ids] = {"openrouter": openrouter_id, "uuid": uuid_id}
+
+
+def make(count: int, kind: str, seed: int) -> Traffic:
+    """So many events of one kind of ids; the same for the same seed and day, save for the ids' seconds."""
+    source = random.Random(seed)
+    id_of = IDS[kind]
+    now_s = clock.now_ms() // 1000
+    midnight_s = now_s // DAY_S * DAY_S
+    lines, ids = [], []
+    tokens = cost_nano = 0
+    for i in range(count):
+        id = id_of(source, now_s + i // IDS_PER_SECOND)
+        prompt, completion = source.randrange(5000), source.randrange(900)
+        nano = source.randrange(COST_NANO_MAX)
+        created_s = midnight_s - source.randrange(DAYS * DAY_S) - 1
+        ids.append(id)
+        lines.append(_line(source, id, prompt, completion, nano, created_s))
+        tokens += prompt + completion
+        cost_nano += nano
+    return Traffic(lines, ids, Totals(count, tokens, cost_nano))
+
+
+def _line(
+    source: random.Random, id: str, prompt: int, completion: int, cost_nano: int, created_s: int
+) -> bytes:
+    model = source.randrange(MODELS)
+    return msgspec.json.encode(
+        {
+            "id": id,
+            "organization": f"org-{source.randrange(ORGANIZATIONS):02d}",
+            "user": f"user-{source.randrange(USERS):03d}",
+            "model": f"vendor/model-{model:02d}",
+            "provider": PROVIDERS[model % len(PROVIDERS)],
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cost": money.text_of(cost_nano),
+            "created_at": times.text_of(created_s * times.SECOND_NS),
+            "source": "webhook",
+        }
+    )
