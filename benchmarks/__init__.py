@@ -1,6 +1,6 @@
 """How fast is it, on this machine, with every write on the disk?
 
-    python -m benchmarks                      # all of it, three times: some five minutes; writes docs/benchmarks.md
+    python -m benchmarks                      # all, three times, five minutes; writes docs/benchmarks.md
     python -m benchmarks --quick --only latency
     python -m benchmarks --json > figures.json
 

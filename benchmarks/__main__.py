@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import BenchmarkFailed, report
 from benchmarks.latency import latency
-from benchmarks.limits import decode_only, hand_written
+from benchmarks.limits import decode_only, by_hand
 from benchmarks.machine import load_average, machine
 from benchmarks.report import Figures, Results
 from benchmarks.throughput import BATCH, throughput
@@ -31,7 +31,7 @@ SEED = 20261121
 # requests a second, and how many times the given seconds it lasts
 RATES = {"latency-1": (1, 2), "latency-100": (100, 1), "latency-1000": (1000, 1)}
 THROUGHPUTS = {f"throughput-{kind}": kind for kind in IDS}
-LIMITS = {f"hand-written-{kind}": kind for kind in IDS}
+LIMITS = {f"by-hand-{kind}": kind for kind in IDS}
 DECODE = "decode"
 NAMES = (*RATES, *THROUGHPUTS, *LIMITS, DECODE)
 
@@ -87,7 +87,7 @@ def _round(
     for name, kind in LIMITS.items():
         if plan.wants(name):
             with plan.directory() as base:
-                yield name, hand_written(Path(base), traffic[kind])
+                yield name, by_hand(Path(base), traffic[kind])
     if plan.wants(DECODE):
         yield DECODE, decode_only(traffic["openrouter"])
 
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.json:
         print(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:
-        Console().print(report.table(results))
+        Console().print(*report.tables(results))
     whole = not given.quick and set(results.cases) == set(NAMES) and given.generations == GENERATIONS
     path = given.page or (PAGE if whole and given.seconds >= SECONDS else None)
     if path is not None:

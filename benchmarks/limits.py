@@ -1,6 +1,6 @@
 """What the same machine could do without us: the same work by hand in one process, and decoding alone.
 
-    hand_written(base, traffic)     # {"per_s": ...}
+    by_hand(base, traffic)     # {"per_s": ...}
     decode_only(traffic)
 
 The loop by hand has no HTTP, no second look at what was written, no recovery, no facts and no changelog: it
@@ -55,7 +55,7 @@ def decode_only(traffic: Traffic) -> Figures:
     return {"per_s": len(traffic.lines) / (clock.monotonic_s() - started_s)}
 
 
-def hand_written(base: Path, traffic: Traffic) -> Figures:
+def by_hand(base: Path, traffic: Traffic) -> Figures:
     """The whole loop; its totals must be right too."""
     schema.upgrade(base / "views.db")
     with closing(_open(base / "log.db")) as log, closing(_open(base / "views.db")) as tables:
@@ -65,7 +65,7 @@ def hand_written(base: Path, traffic: Traffic) -> Figures:
         for i in range(0, len(traffic.lines), BATCH):
             _take(log, tables, known, traffic.lines[i : i + BATCH])
         took_s = clock.monotonic_s() - started_s
-    views.check(base / "views.db", traffic.totals)
+    views.check(base / "views.db", traffic.totals())
     return {"per_s": len(traffic.lines) / took_s}
 
 

@@ -35,7 +35,7 @@ def throughput(base: Path, warm_up: Traffic, traffic: Traffic) -> Figures:
     """One fresh service: warm it up, then measure."""
     with Service(base / "data") as service:
         figures = asyncio.run(asyncio.wait_for(_run(service, warm_up, traffic), TIMEOUT_S))
-    views.check(service.data / "genledger.db", warm_up.totals + traffic.totals)
+    views.check(service.data / "genledger.db", warm_up.totals() + traffic.totals())
     return figures
 
 
@@ -57,7 +57,7 @@ async def _run(service: Service, warm_up: Traffic, traffic: Traffic) -> Figures:
     }
     used_s, memory_bytes = service.cpu_s(), service.memory_bytes()
     if cpu_s is not None and used_s is not None and memory_bytes is not None:
-        figures["cpu_ms_per_1000"] = (used_s - cpu_s) * 1000 / (count / 1000)
+        figures["cpu_s_per_1000"] = (used_s - cpu_s) / (count / 1000)
         figures["memory_mib"] = memory_bytes / 2**20
     return figures
 

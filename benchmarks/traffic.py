@@ -2,7 +2,7 @@
 
     traffic = make(100_000, "openrouter", seed=1)
     traffic.lines[0]          # b'{"id":"gen-1795...","organization":"org-03",...}'
-    traffic.totals            # Totals(requests=100000, tokens=..., cost_nano=...)
+    traffic.totals()          # Totals(requests=100000, tokens=..., cost_nano=...)
 
 20 organisations, 300 users and 40 models, each event of any of them on any of 3 days: a batch touches as many
 rows as it can, so real traffic is kinder. No id comes twice.
@@ -32,7 +32,7 @@ IDS_PER_SECOND = 100
 _ALPHABET = string.ascii_letters + string.digits
 
 
-class Totals(msgspec.Struct, frozen=True):
+class Totals(msgspec.Struct, frozen=True, gc=False):
     """What every table of a day's use must add up to."""
 
     requests: int = 0
@@ -46,11 +46,15 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """Events as they are sent, their ids, and their totals."""
+    """Events as they are sent, their ids, and what each is worth."""
 
     lines: Sequence[bytes]
     ids: Sequence[str]
-    totals: Totals
+    worths: Sequence[Totals]
+
+    def totals(self) -> Totals:
+        """What they all add up to."""
+        return sum(self.worths, Totals())
 
     def bodies(self, size: int) -> list[bytes]:
         """As NDJSON, so many events a body."""
@@ -76,8 +80,7 @@ def make(count: int, kind: str, seed: int) -> Traffic:
     id_of = IDS[kind]
     now_s = clock.now_ms() // 1000
     midnight_s = now_s // DAY_S * DAY_S
-    lines, ids = [], []
-    tokens = cost_nano = 0
+    lines, ids, worths = [], [], []
     for i in range(count):
         id = id_of(source, now_s + i // IDS_PER_SECOND)
         prompt, completion = source.randrange(5000), source.randrange(900)
@@ -85,9 +88,8 @@ def make(count: int, kind: str, seed: int) -> Traffic:
         created_s = midnight_s - source.randrange(DAYS * DAY_S) - 1
         ids.append(id)
         lines.append(_line(source, id, prompt, completion, nano, created_s))
-        tokens += prompt + completion
-        cost_nano += nano
-    return Traffic(lines, ids, Totals(count, tokens, cost_nano))
+        worths.append(Totals(1, prompt + completion, nano))
+    return Traffic(lines, ids, worths)
 
 
 def _line(

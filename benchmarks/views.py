@@ -1,7 +1,7 @@
 """The service's tables, read from outside, read-only: totals, how far they have come, and when.
 
     await wait_applied(service, 100_000, timeout_s=60)    # until the views have taken so many records
-    check(data / "genledger.db", traffic.totals)          # every table adds up to exactly that
+    check(data / "genledger.db", traffic.totals())        # every table adds up to exactly that
 
     with Watcher(data / "genledger.db") as watcher:
         ...

@@ -61,7 +61,12 @@ class Pool:
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """The status and the body of the answer."""
         future: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self.send(request, lambda status, body: future.cancelled() or future.set_result((status, body)))
+
+        def answered(status: int, body: bytes) -> None:
+            if not future.cancelled():
+                future.set_result((status, body))
+
+        self.send(request, answered)
         return await future
 
     def free(self, connection: "_Connection") -> None:

@@ -8,13 +8,15 @@ Every role has one of its own. `refresh` reads what has been added; the rest are
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from streams import topics
 from streams.errors import LogMismatch
 from streams.log.interface import Log, Message, Record
-from streams.organizations import Key, Organization, User, hash_of, user_key
+from streams.organizations import Change, Key, Mapping, Organization, User, hash_of, user_key
 
 READ_LIMIT = 1000
 
@@ -22,6 +24,22 @@ _organization = msgspec.json.Decoder(Organization)
 _user = msgspec.json.Decoder(User)
 _key = msgspec.json.Decoder(Key)
 _encoder = msgspec.json.Encoder()
+
+
+Logged = TypeVar("Logged", Change, Mapping)
+
+
+def _logged(history: tuple[Logged, ...], time_ms: int) -> tuple[Logged, ...]:
+    """The newest change takes its record's own log time.
+
+    Whoever wrote it took the time just before the log did: an event that the log took in between was
+    decided without the change, and must be again in every rebuild.
+    """
+    newest_ms = max((change.logged_ms for change in history), default=0)
+    return tuple(
+        replace(change, logged_ms=max(newest_ms, time_ms)) if change.logged_ms == newest_ms else change
+        for change in history
+    )
 
 
 class Directory:
@@ -53,10 +71,12 @@ class Directory:
         try:
             if record.topic == topics.ORGANIZATIONS:
                 organization = _organization.decode(record.value)
-                self._organizations[organization.id] = organization
+                history = _logged(organization.history, record.time_ms)
+                self._organizations[organization.id] = replace(organization, history=history)
             elif record.topic == topics.USERS:
                 user = _user.decode(record.value)
-                self._users[user_key(user.organization, user.user)] = user
+                mappings = _logged(user.history, record.time_ms)
+                self._users[user_key(user.organization, user.user)] = replace(user, history=mappings)
             else:
                 key = _key.decode(record.value)
                 self._keys[key.id] = key
