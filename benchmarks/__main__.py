@@ -13,12 +13,13 @@ from rich.console import Console
 
 from benchmarks import BenchmarkFailed, report
 from benchmarks.latency import latency
-from benchmarks.limits import decode_only, by_hand
+from benchmarks.limits import by_hand, decode_only
 from benchmarks.machine import load_average, machine
 from benchmarks.report import Figures, Results
 from benchmarks.throughput import BATCH, throughput
 from benchmarks.traffic import IDS, Traffic, make
 from streams import clock, times
+from streams.errors import GenledgerError
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 RUNS = 3
@@ -46,8 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     base: Path
 
     def wants(self, name: str) -> bool:
-        """Is this case among those asked for?"""
-        return name.startswith(self.only)
+        """Is this case the one asked for, or one of those that begin so?"""
+        return name == self.only if self.only in NAMES else name.startswith(self.only)
 
     def directory(self) -> "tempfile.TemporaryDirectory[str]":
         """A fresh place for one run's files."""
@@ -96,7 +97,9 @@ def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="How fast genledger is here, with every write on the disk."
     )
-    parser.add_argument("--only", default="", metavar="NAME", help=f"cases that begin so: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--only", default="", metavar="NAME", help=f"this case, or those that begin so: {', '.join(NAMES)}"
+    )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="how long each rate lasts (%(default)s)"
     )
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         results = _run(given)
-    except BenchmarkFailed as error:
+    except (BenchmarkFailed, GenledgerError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -53,20 +53,20 @@ RATIOS = (
 _ABOUT = """\
 Written by `python -m benchmarks` (`make bench`); the figures are one machine's, on one day.
 
-- A real `genledger serve` on fresh files with default settings: every acknowledgement and every change of a view
-  comes after an fsync. It is driven over loopback HTTP by another process on the same cores.
-- Latency: one event a request over at most 64 connections, open loop. Each request has a fixed time, whether or
-  not earlier ones are answered, and is measured from that time. How late the client itself was is part of each
-  figure, and shown. At 1 a second a run has so few requests that its p99 is its maximum.
-- To summary: another process reads the summaries' positions about every millisecond, read-only; a position is
-  written in the transaction of its rows. Each event's own place on the log says when it was visible.
+- A real `genledger serve` on fresh files with default settings: every acknowledgement and every change of a
+  view comes after an fsync. It is driven over loopback HTTP by another process on the same cores.
+- Latency: one event a request over at most 64 connections, open loop. Each request has a fixed time,
+  whether or not earlier ones are answered, and is measured from that time. How late the client itself was
+  is part of each figure, and shown. At 1 a second a run has so few requests that its p99 is its maximum.
+- To summary: another process reads the summaries' positions about every millisecond, read-only; a position
+  is written in the transaction of its rows. Each event's own place on the log says when it was visible.
 - Throughput: NDJSON of 1,000 events a request, 4 in flight, after a warm-up of the same service. 20
-  organisations, 300 users, 40 models, each event at random on one of 3 days. The road ends when summaries and
-  processed_generations have all. `openrouter` ids rise with time, `uuid` ids are random.
+  organisations, 300 users, 40 models, each event at random on one of 3 days. The road ends when summaries
+  and processed_generations have all. `openrouter` ids rise with time, `uuid` ids are random.
 - Totals are read back from four tables and are exactly those sent, or the run fails.
-- By hand: one process, no HTTP, no facts, no changelog, no recovery. It decodes, looks ids up in a dictionary,
-  and writes a log, three summaries and processed_generations to SQLite in fsynced batches of 4,000. `decode` is
-  decoding alone.
+- By hand: one process, no HTTP, no facts, no changelog, no recovery. It decodes, looks ids up in a
+  dictionary, and writes a log, three summaries and processed_generations to SQLite in fsynced batches of
+  4,000. `decode` is decoding alone.
 """
 
 

@@ -53,10 +53,11 @@ class Service:
             raise
         return self
 
-    def __exit__(self, kind: object, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         code = self.stop()
-        if code and kind is None:
-            raise BenchmarkFailed(f"the service ended with exit code {code}:\n{self.tail()}")
+        # Whatever went wrong with us then, this is why.
+        if code and (error is None or isinstance(error, Exception)):
+            raise BenchmarkFailed(f"the service ended with exit code {code}:\n{self.tail()}") from error
 
     def _wait_ready(self) -> None:
         deadline_s = clock.monotonic_s() + READY_S
@@ -108,10 +109,16 @@ class Service:
             process.send_signal(signal.SIGTERM)
         try:
             return process.wait(STOP_S)
-        except BaseException:  # too slow, or a second Ctrl-C: either way it must not be left behind
-            process.kill()
-            process.wait()
+        except subprocess.TimeoutExpired:
+            return self._kill()
+        except KeyboardInterrupt:  # a second one
+            self._kill()
             raise
+
+    def _kill(self) -> int:
+        assert self._process is not None
+        self._process.kill()
+        return self._process.wait()
 
 
 def _free_port() -> int:

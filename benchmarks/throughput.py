@@ -34,7 +34,10 @@ class _Answer(msgspec.Struct):
 def throughput(base: Path, warm_up: Traffic, traffic: Traffic) -> Figures:
     """One fresh service: warm it up, then measure."""
     with Service(base / "data") as service:
-        figures = asyncio.run(asyncio.wait_for(_run(service, warm_up, traffic), TIMEOUT_S))
+        try:
+            figures = asyncio.run(asyncio.wait_for(_run(service, warm_up, traffic), TIMEOUT_S))
+        except TimeoutError:
+            raise BenchmarkFailed(f"it is not through after {TIMEOUT_S:g} s") from None
     views.check(service.data / "genledger.db", warm_up.totals() + traffic.totals())
     return figures
 
@@ -68,13 +71,12 @@ async def _post(service: Service, traffic: Traffic) -> int:
     requests = iter([request_of(service.port, body, NDJSON) for body in traffic.bodies(BATCH)])
     answers: list[int] = []
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_sender(pool, requests, answers)) for _ in range(IN_FLIGHT)]
+        busy = await asyncio.gather(*(_sender(pool, requests, answers) for _ in range(IN_FLIGHT)))
     finally:
         pool.close()
     if sum(answers) != len(traffic.lines):
         raise BenchmarkFailed(f"{len(traffic.lines)} events were sent, {sum(answers)} accepted")
-    return sum(task.result() for task in tasks)
+    return sum(busy)
 
 
 async def _sender(pool: Pool, requests: Iterator[bytes], answers: list[int]) -> int:

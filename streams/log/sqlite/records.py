@@ -24,6 +24,7 @@ _frame = Struct("<qqqqq").pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
+# About what a record takes in memory beside its key and value.
 RECORD_BYTES = 250
 CACHED_HEADERS = 1024
 CACHED_HEADERS_BYTES = 512
@@ -73,12 +74,6 @@ def size_of(message: Message, headers: bytes) -> int:
     if not (key is None or type(key) is bytes) or not (value is None or type(value) is bytes):
         raise LogError(f"{message.topic}: key and value must be bytes or None")
     return len(headers) + (len(key) if key else 0) + (len(value) if value else 0)
-
-
-def weight_of(record: Record) -> int:
-    """About what a record takes in memory."""
-    key, value = record.key, record.value
-    return RECORD_BYTES + (len(key) if key else 0) + (len(value) if value else 0)
 
 
 def row_of(message: Message, headers: bytes, offset: int, time_ms: int, seed: int) -> Row:

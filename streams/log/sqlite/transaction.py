@@ -5,7 +5,6 @@ rolled back leaves nothing behind.
 """
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 from zlib import crc32
@@ -14,7 +13,7 @@ import msgspec
 
 from streams.errors import Fenced
 from streams.log.interface import Message, Record
-from streams.log.sqlite.records import Damage, Row, row_of, weight_of
+from streams.log.sqlite.records import RECORD_BYTES, Damage, Row, row_of
 from streams.log.sqlite.tail import Tail
 
 Place = tuple[str, int]
@@ -67,6 +66,31 @@ class Owner(Protocol):
     def published(self, written_bytes: int) -> None: ...
 
 
+class Ending:
+    """What is added to the end of one partition: rows for the file, records for the memory."""
+
+    __slots__ = ("next", "partition", "records", "rows", "size_bytes")
+
+    def __init__(self, partition: Partition, next_offset: int) -> None:
+        self.partition = partition
+        self.next = next_offset
+        self.rows: list[Row] = []
+        self.records: list[Record] = []
+        self.size_bytes = 0
+
+    def add(self, message: Message, headers: bytes, time_ms: int) -> int:
+        """Add a record; its offset."""
+        offset, partition = self.next, self.partition
+        self.next = offset + 1
+        key, value = message.key, message.value
+        self.rows.append(row_of(message, headers, offset, time_ms, partition.seed))
+        self.records.append(
+            Record(partition.topic, partition.number, offset, time_ms, key, value, message.headers)
+        )
+        self.size_bytes += RECORD_BYTES + (len(key) if key else 0) + (len(value) if value else 0)
+        return offset
+
+
 class Transaction:
     """What has been done since `begin`, not yet visible to anyone."""
 
@@ -77,7 +101,7 @@ class Transaction:
         self._written_bytes = 0
         self._changed: dict[Place, Changed] = {}
         self._progress: dict[WriterKey, Progress] = {}
-        self._records: list[tuple[Place, list[Record], int]] = []
+        self._endings: list[tuple[Place, Ending]] = []
         self._forgets = False
 
     def change(self, place: Place) -> Changed:
@@ -90,24 +114,19 @@ class Transaction:
 
     def write(self, messages: Sequence[Message], headers: Sequence[bytes]) -> list[int]:
         """Insert records, with their encoded headers, at the ends of their partitions; their offsets."""
-        rows: dict[Place, list[Row]] = defaultdict(list)
-        records: dict[Place, list[Record]] = defaultdict(list)
+        ends: dict[Place, Ending] = {}
         offsets = []
         for message, raw in zip(messages, headers, strict=True):
-            topic, partition = place = message.topic, message.partition
-            changed = self.change(place)
-            offset = changed.next
-            changed.next = offset + 1
-            seed = self._owner.partitions[place].seed
-            rows[place].append(row_of(message, raw, offset, self.time_ms, seed))
-            key, value = message.key, message.value
-            records[place].append(Record(topic, partition, offset, self.time_ms, key, value, message.headers))
-            offsets.append(offset)
-        for place, batch in rows.items():
-            table = self._owner.partitions[place].table
-            self.connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", batch)
-            size_bytes = sum(map(weight_of, records[place]))
-            self._records.append((place, records[place], size_bytes))
+            place = message.topic, message.partition
+            ending = ends.get(place)
+            if ending is None:
+                ending = ends[place] = Ending(self._owner.partitions[place], self.change(place).next)
+            offsets.append(ending.add(message, raw, self.time_ms))
+        for place, ending in ends.items():
+            self.change(place).next = ending.next
+            insert = f"INSERT INTO {ending.partition.table} VALUES (?, ?, ?, ?, ?, ?)"
+            self.connection.executemany(insert, ending.rows)
+            self._endings.append((place, ending))
         return offsets
 
     def forget_tail(self) -> None:
@@ -151,8 +170,8 @@ class Transaction:
             partition.compacted_below = changed.compacted_below
         if self._forgets:
             self._owner.tail.forget()
-        for place, records, size_bytes in self._records:
-            self._owner.tail.extend(place, records, size_bytes)
+        for place, ending in self._endings:
+            self._owner.tail.extend(place, ending.records, ending.size_bytes)
         self._owner.progress.update(self._progress)
         self._owner.published(self._written_bytes)
 
