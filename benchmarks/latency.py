@@ -74,7 +74,7 @@ class Driven:
 def latency(base: Path, rates: Mapping[str, tuple[int, int]], seed: int) -> dict[str, Figures]:
     """Each rate in turn, (requests a second, requests), on one fresh service."""
     data = base / "data"
-    # select() waits to the microsecond, epoll to the millisecond: no bound on how early we may be here.
+    # select() waits to the microsecond, epoll to the millisecond, which would be in every figure.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         with Service(data) as service, views.Watcher(data / "genledger.db") as watcher:
             driven = runner.run(_drive_all(service, {"warm-up": WARM_UP, **rates}, seed))
