@@ -1,6 +1,6 @@
 """A view's agent: it follows the view's topics, each batch one transaction of rows and position.
 
-    follower = Follower(Summaries(), database, log)
+    follower = Follower(Summaries(), database, log, told)
     await follower.open()                # where it stands, and that the log has what it has taken
     app = follower_app(follower, log, settings)
 
@@ -8,10 +8,10 @@ Each view has an app, and so a consumer, of its own: a slow one delays only itse
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
 from faust.types import TP
 
 from projections.stores.sqlite import Database
@@ -27,16 +27,37 @@ from streams.settings import Settings
 FULL_RETRY_S = 1.0
 
 
-class Follower:
-    """Brings one view forward, batch by batch, from its own positions."""
+class Taken(msgspec.Struct, frozen=True, tag=True):
+    """A batch is in a view's rows. `oldest_ms` is the log time of its oldest record."""
 
-    def __init__(self, view: View[Any, Any], database: Database, log: Log) -> None:
+    view: str
+    topic: str
+    partition: int
+    next_offset: int
+    records: int
+    oldest_ms: int
+    write_s: float
+
+
+class Full(msgspec.Struct, frozen=True, tag=True):
+    """A view can't be written, for the disk is full; or it can again."""
+
+    view: str
+    full: bool
+
+
+Told = Callable[[Taken | Full], None]
+
+
+class Follower:
+    """Brings one view forward, batch by batch, from its own positions; `told` hears of each."""
+
+    def __init__(self, view: View[Any, Any], database: Database, log: Log, told: Told) -> None:
         self.view = view
-        self.full = False
         self._database = database
         self._log = log
+        self._told = told
         self._positions: dict[tuple[str, int], Position] = {}
-        self._changed = asyncio.Event()
 
     async def open(self) -> None:
         """Read where the view stands; `LogBehindView` when the log lacks what it has taken."""
@@ -63,6 +84,7 @@ class Follower:
         place = (batch.topic, batch.partition)
         before = self._positions.get(place, START)
         started_s = clock.monotonic_s()
+        full = False
         while True:
             try:
                 after = await self._database.apply(
@@ -70,31 +92,42 @@ class Follower:
                 )
                 break
             except ViewFull:
-                self.full = True
-                metrics.SINK_ERRORS.labels(self.view.name, "full").inc()
+                full = True
+                self._told(Full(self.view.name, full=True))
                 await asyncio.sleep(FULL_RETRY_S)
-        self.full = False
+        if full:
+            self._told(Full(self.view.name, full=False))
         self._positions[place] = after
-        self._changed.set()
-        self._changed = asyncio.Event()
-        self._measure(batch, after, started_s)
-
-    async def wait_for_change(self, timeout_s: float) -> bool:
-        """Until the view's rows have changed, or the time is over."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
-            return True
-        return False
+        self._told(self._taken(batch, after, clock.monotonic_s() - started_s))
 
     async def positions(self, assigned: Iterable[TP]) -> Mapping[TP, int]:
         """Where to go on from: the view's own positions, never the group's."""
         return {tp: self.next_offset(tp.topic, tp.partition) for tp in assigned}
 
-    def _measure(self, batch: Batch, after: Position, started_s: float) -> None:
-        name = self.view.name
-        metrics.SINK_WRITE_SECONDS.labels(name).observe(clock.monotonic_s() - started_s)
-        metrics.APPLIED_OFFSET.labels(name, str(batch.partition)).set(after.usage_offset)
-        metrics.RECORDS.labels(name, "applied").inc(len(batch.records))
+    def _taken(self, batch: Batch, after: Position, write_s: float) -> Taken:
+        oldest_ms = min(record.time_ms for record in batch.records)
+        return Taken(
+            self.view.name,
+            batch.topic,
+            batch.partition,
+            after.usage_offset + 1,
+            len(batch.records),
+            oldest_ms,
+            write_s,
+        )
+
+
+def measure(told: Taken | Full, now_ms: int) -> None:
+    """What a follower tells, as metrics. End to end is measured by the oldest record of each batch."""
+    if isinstance(told, Full):
+        if told.full:
+            metrics.SINK_ERRORS.labels(told.view, "full").inc()
+        return
+    metrics.SINK_WRITE_SECONDS.labels(told.view).observe(told.write_s)
+    metrics.APPLIED_OFFSET.labels(told.view, str(told.partition)).set(told.next_offset - 1)
+    metrics.RECORDS.labels(told.view, "applied").inc(told.records)
+    if told.view == "summaries":
+        metrics.END_TO_END_SECONDS.observe(max(0, now_ms - told.oldest_ms) / 1000)
 
 
 def follower_app(follower: Follower, log: Log, settings: Settings) -> App:

@@ -169,11 +169,8 @@ class Database:
                 await _check_partition(self.path, view, log, topic, partition, position)
 
     def wal_bytes(self) -> int:
-        """The size of the write-ahead log: it grows while some reader holds an old snapshot."""
-        try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
+        """The size of the write-ahead log."""
+        return wal_bytes(self.path)
 
     async def close(self) -> None:
         """Finish what is being written, then close the file and let go of its lock."""
@@ -181,6 +178,14 @@ class Database:
             self._syncer.close()
             self._connection.close()
             self._file_lock.release()
+
+
+def wal_bytes(path: Path) -> int:
+    """The size of a database's write-ahead log: it grows while some reader holds an old snapshot."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _configure(connection: sqlite3.Connection) -> None:

@@ -144,9 +144,10 @@ class Service:
         return self._ended(DRAIN_S)
 
     def wait_killed(self, timeout_s: float) -> bool:
-        """Has it died by kill -9 within the time?"""
+        """Has it, or its views' process, died by kill -9 within the time? Without one the other ends too."""
         try:
-            return self._ended(timeout_s) == -signal.SIGKILL
+            code = self._ended(timeout_s)
+            return code == -signal.SIGKILL or (code == 1 and "killed at" in self.tail())
         except subprocess.TimeoutExpired:
             return False
 

@@ -98,7 +98,7 @@ class Kills:
         finally:
             if service.alive:
                 service.kill()
-        assert service.tail().rstrip().endswith(f"killed at {phase}"), service.tail()
+        assert f"killed at {phase}" in service.tail(), service.tail()
         left = max(unapplied(self.data, "summaries"), unapplied(self.data, "processed"))
         return Kill(phase, count, left, self._posted)
 

@@ -37,6 +37,7 @@ class Store:
         self._bounds = bounds
         self._read_only = read_only
         self._unchecked_bytes = 0
+        self._data_version = -1
         self.tail = Tail(bounds.tail_bytes)
         self.reader = connect(path, read_only=True)
         self._scanner = connect(path, read_only=True)
@@ -63,6 +64,10 @@ class Store:
         """Look again at what another process has committed (read-only logs)."""
         if self._read_only:
             with self.errors():
+                (version,) = self.reader.execute("PRAGMA data_version").fetchone()
+                if version == self._data_version:
+                    return
+                self._data_version = version
                 self.partitions = load_partitions(self.reader)
                 self.progress = load_progress(self.reader)
 
@@ -70,7 +75,13 @@ class Store:
         """Committed and published records from `offset` on."""
         place = partition.topic, partition.number
         recent = self.tail.read(place, offset, limit, self._bounds.read_bytes) if limit > 0 else None
-        return recent or self.read_file(partition, offset, limit)
+        if recent:
+            return recent
+        found = self.read_file(partition, offset, limit)
+        if self._read_only and found:
+            # Several views follow the same topic: the next one finds it here.
+            self.tail.follow(place, found)
+        return found
 
     def read_file(self, partition: Partition, offset: int, limit: int) -> Sequence[Record]:
         """As `read`, past the memory: every record from the disk, verified."""

@@ -14,8 +14,14 @@ from collections.abc import Sequence
 import msgspec
 
 from streams.log.interface import Record
+from streams.log.sqlite.records import RECORD_BYTES
 
 Place = tuple[str, int]
+
+
+def weight_of(record: Record) -> int:
+    """About what a record takes in memory."""
+    return RECORD_BYTES + (len(record.key) if record.key else 0) + (len(record.value) if record.value else 0)
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +48,13 @@ class Tail:
         self._bytes_left -= size_bytes
         while self._bytes_left < 0:
             self._drop_oldest()
+
+    def follow(self, place: Place, records: Sequence[Record]) -> None:
+        """Add what was read from the file, if it goes on from what is here; else start anew with it."""
+        pieces = self._by_place.get(place)
+        if pieces and pieces[-1].records[-1].offset + 1 != records[0].offset:
+            self.forget()
+        self.extend(place, records, sum(map(weight_of, records)))
 
     def forget(self) -> None:
         """Drop everything: records were removed from the file."""

@@ -1,0 +1,79 @@
+"""What every process of genledger has: its log output, its stop, and its end when something is wrong.
+
+return asyncio.run(lived(start, watch, stop, drain_timeout_s))
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from genledger.watch import Watch
+from streams import clock
+from streams.settings import Settings
+
+WATCH_INTERVAL_S = 0.25
+# The collector walks every object again and again: what is here at the start stays, and needs no walk.
+GC_THRESHOLDS = (50_000, 20, 50)
+QUIET_LOGGERS = (
+    "alembic.runtime.plugins",
+    "alembic.runtime.migration",
+    "faust",
+    "genledger.access",
+    "mode",
+    "projections.schema",
+    "streams.app",
+    "streams.log",
+    "streams.seen",
+)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Messages to stderr, ours at the level that is set."""
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # What others say about themselves at INFO is for their developers, as is a line a request.
+    quiet = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(quiet)
+    # Faust reports an agent that is stopped as one that crashed; one that did crash ends the process.
+    logging.getLogger("faust.agents.actor").setLevel(logging.CRITICAL)
+
+
+async def lived(
+    start: Callable[[AsyncExitStack], Awaitable[None]],
+    watch: Watch,
+    stopped: asyncio.Event,
+    drain_timeout_s: float,
+) -> str:
+    """Start, look after what was started until it is stopped or fails, and stop; the reason of a failure."""
+    async with AsyncExitStack() as stack:
+        await start(stack)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        reason = await _look_after(watch, stopped)
+        # A drain that hangs must not keep a stopped process alive: the log is safe at any moment.
+        give_up = asyncio.get_running_loop().call_later(drain_timeout_s, _give_up, reason)
+        stack.callback(give_up.cancel)
+    return reason
+
+
+async def _look_after(watch: Watch, stopped: asyncio.Event) -> str:
+    while not stopped.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), WATCH_INTERVAL_S)
+        reason = watch.look(clock.monotonic_s())
+        if reason:
+            return reason
+    return ""
+
+
+def _give_up(reason: str) -> None:
+    print(f"genledger: {reason or 'stopped'}; what was begun did not finish in time", file=sys.stderr)
+    os._exit(1)
