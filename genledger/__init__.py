@@ -7,7 +7,8 @@
 - `publisher.py`, `lines.py`   `publish`: batches and retries; a resumable file of lines
 - `offline.py`   the same door on the files, for a command, while no service runs
 - `reference.py` the pages of docs/ that are made from the code
-- `serve.py`     builds the embedded process from the write side and the read side; `watch.py` looks after it
+- `serve.py`     the service: the door, the ledger, and `views.py`, the views' process beside them
+- `process.py`   what both processes have: start, look after, stop; `watch.py` says what is wrong
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check found a difference. Data goes to stdout, progress
 and errors to stderr.

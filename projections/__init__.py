@@ -6,5 +6,6 @@ Each view is one file of one shape: the question it answers, its version, its pu
 - `processed.py`      one row for each generation id
 - `organizations.py`  the organisations and the user mapping, from their topics
 
-`stores/` keeps rows and positions in one transaction; `agents.py` follows the log; `queries.py` reads.
+`stores/` keeps rows and positions in one transaction; `agents.py` follows the log; `queries.py`, `api.py`,
+`report.py` and `books.py` answer questions; `schema.py` brings the tables to this version.
 """
