@@ -27,6 +27,7 @@ from projections.stores.sqlite import Database
 from projections.summaries import Summaries
 from projections.view import View
 from streams import clock, topics
+from streams.app import App
 from streams.errors import GenledgerError, ViewBusy
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.log import SqliteLog, open_log
@@ -125,9 +126,13 @@ async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     tell(Opened([place for follower in followers for place in _places(follower)]))
     for follower in followers:
         app = follower_app(follower, log, settings)
-        watch.parts[follower.view.name] = Part(follower.places, lambda app=app: app.crash_reason)  # type: ignore[misc]
+        watch.parts[follower.view.name] = _part_of(follower, app)
         await app.start()
         stack.push_async_callback(app.stop)
+
+
+def _part_of(follower: Follower, app: App) -> Part:
+    return Part(follower.places, lambda: app.crash_reason, lambda: follower.full)
 
 
 async def _open_database(path: Path) -> Database:

@@ -57,6 +57,7 @@ class Follower:
         self._database = database
         self._log = log
         self._told = told
+        self.full = False
         self._positions: dict[tuple[str, int], Position] = {}
 
     async def open(self) -> None:
@@ -84,7 +85,6 @@ class Follower:
         place = (batch.topic, batch.partition)
         before = self._positions.get(place, START)
         started_s = clock.monotonic_s()
-        full = False
         while True:
             try:
                 after = await self._database.apply(
@@ -92,10 +92,11 @@ class Follower:
                 )
                 break
             except ViewFull:
-                full = True
+                self.full = True
                 self._told(Full(self.view.name, full=True))
                 await asyncio.sleep(FULL_RETRY_S)
-        if full:
+        if self.full:
+            self.full = False
             self._told(Full(self.view.name, full=False))
         self._positions[place] = after
         self._told(self._taken(batch, after, clock.monotonic_s() - started_s))

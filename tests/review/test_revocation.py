@@ -41,21 +41,3 @@ async def test_an_open_stream_ends_with_its_key(make_house: Make, database: Any,
             assert b"today_requests" not in told
     finally:
         await queries.close()
-
-
-async def test_head_of_a_stream_is_answered(make_house: Make, database: Any, path: Path) -> None:
-    """HEAD asks for headers only: it does not hold one of the few streams until the client goes."""
-    queries = await Queries.open(path)
-
-    async def wait(timeout_s: float) -> bool:
-        await asyncio.sleep(timeout_s)
-        return False
-
-    house = await make_house(extra_routes=routes(queries, lambda: fact(1).time_ms, wait, lambda: {0: 0}))
-    try:
-        answer = await asyncio.wait_for(
-            house.raw(b"HEAD /api/v1/usage/stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), 5
-        )
-        assert answer.startswith(b"HTTP/1.1 ")
-    finally:
-        await queries.close()

@@ -38,7 +38,7 @@ def totals(service: Service) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize(("phase", "on_log"), [("event-logged", 3), ("event-received", 0)])
 def test_killed_before_the_answer_the_retry_counts_once(tmp_path: Path, phase: str, on_log: int) -> None:
-    """Fault rows 1, 2: the client saw no 2xx; what it sends again counts once, whether the log had it or not."""
+    """Fault rows 1, 2: the client saw no 2xx; sent again it counts once, whether the log had it or not."""
     service = Service(tmp_path / "data", kill_at=phase).start()
     with pytest.raises(Died):
         post(service, *(event(n) for n in range(3)))
@@ -70,7 +70,7 @@ def test_a_full_disk_under_the_log_is_a_507_and_passes(tmp_path: Path, shim: Shi
 
 
 def test_a_full_disk_under_the_views_delays_only_them(tmp_path: Path, shim: Shim) -> None:
-    """Fault row 18: events are still taken, health says what is wrong, and the views go on when there is room."""
+    """Fault row 18: events are still taken, health says why it is red, the views go on when there is room."""
     with running(tmp_path / "data", **shim.environment()) as service:
         shim.fail("write", errno.ENOSPC, "genledger.db")
         assert post(service, event(1))[0] == 202
@@ -153,15 +153,17 @@ def test_yesterdays_views_catch_up(tmp_path: Path) -> None:
 
 def test_a_reader_that_holds_on_stops_nobody(tmp_path: Path) -> None:
     """Fault row 33: the writer goes on, and the size of its write-ahead log is an alarm."""
-    with running(tmp_path / "data", GENLEDGER_WAL_ALARM_BYTES="20000") as service:
-        with closing(sqlite3.connect(f"file:{service.data / VIEWS}?mode=ro", uri=True)) as reader:
-            reader.execute("BEGIN")
-            reader.execute("SELECT * FROM books").fetchall()
-            for start in range(0, 2000, 500):
-                post(service, *(event(n, user=f"u-{n}") for n in range(start, start + 500)))
-            assert totals(service)[0][0] == 2000
-            assert reader.execute("SELECT count(*) FROM processed_generations").fetchone() == (0,)
-            wait_until(lambda: service.get("/api/v1/status")["alarms"], 5, "alarmed", service)
+    with (
+        running(tmp_path / "data", GENLEDGER_WAL_ALARM_BYTES="20000") as service,
+        closing(sqlite3.connect(f"file:{service.data / VIEWS}?mode=ro", uri=True)) as reader,
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM books").fetchall()
+        for start in range(0, 2000, 500):
+            post(service, *(event(n, user=f"u-{n}") for n in range(start, start + 500)))
+        assert totals(service)[0][0] == 2000
+        assert reader.execute("SELECT count(*) FROM processed_generations").fetchone() == (0,)
+        wait_until(lambda: service.get("/api/v1/status")["alarms"], 5, "alarmed", service)
 
 
 def test_what_stands_still_ends_the_process(tmp_path: Path) -> None:

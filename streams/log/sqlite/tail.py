@@ -50,7 +50,12 @@ class Tail:
             self._drop_oldest()
 
     def follow(self, place: Place, records: Sequence[Record]) -> None:
-        """Add what was read from the file, if it goes on from what is here; else start anew with it."""
+        """Add what was read from the file, if it goes on from what is here; else start anew with it.
+
+        Compaction leaves gaps, and places are found by counting: what has gaps is not kept.
+        """
+        if records[-1].offset - records[0].offset != len(records) - 1:
+            return
         pieces = self._by_place.get(place)
         if pieces and pieces[-1].records[-1].offset + 1 != records[0].offset:
             self.forget()
