@@ -52,15 +52,19 @@ async def lived(
     drain_timeout_s: float,
 ) -> str:
     """Start, look after what was started until it is stopped or fails, and stop; the reason of a failure."""
-    async with AsyncExitStack() as stack:
-        await start(stack)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
-        reason = await _look_after(watch, stopped)
-        # A drain that hangs must not keep a stopped process alive: the log is safe at any moment.
-        give_up = asyncio.get_running_loop().call_later(drain_timeout_s, _give_up, reason)
-        stack.callback(give_up.cancel)
+    bound: asyncio.TimerHandle | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            await start(stack)
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            reason = await _look_after(watch, stopped)
+            # A drain that hangs must not keep a stopped process alive: the log is safe at any moment.
+            bound = asyncio.get_running_loop().call_later(drain_timeout_s, give_up, reason)
+    finally:
+        if bound is not None:
+            bound.cancel()
     return reason
 
 
@@ -74,6 +78,7 @@ async def _look_after(watch: Watch, stopped: asyncio.Event) -> str:
     return ""
 
 
-def _give_up(reason: str) -> None:
+def give_up(reason: str) -> None:
+    """End at once: what is acknowledged is on the log, and the rest will be done again."""
     print(f"genledger: {reason or 'stopped'}; what was begun did not finish in time", file=sys.stderr)
     os._exit(1)

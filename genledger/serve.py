@@ -15,7 +15,7 @@ from pathlib import Path
 from aiohttp import web
 
 from genledger import views
-from genledger.process import lived, set_up_logging
+from genledger.process import give_up, lived, set_up_logging
 from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
 from projections import api, schema
@@ -35,6 +35,8 @@ from streams.log.sqlite.log import SqliteLog, open_log
 from streams.settings import Settings
 
 ROLES = ("ledger", *views.NAMES)
+# Requests under way when the service is stopped have so long; a listener to a stream never ends by itself.
+REQUESTS_DRAIN_S = 2.0
 Lookup = Callable[[str], Awaitable[Known | None]]
 Places = Callable[[], Mapping[tuple[str, int], tuple[int, int]]]
 
@@ -53,8 +55,14 @@ def run(settings: Settings, without: tuple[str, ...] = ()) -> int:
 
 async def _serve(settings: Settings, without: tuple[str, ...]) -> str:
     stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            give_up("stopped twice")
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     watch = Watch(settings.stall_timeout_s)
 
     async def start(stack: AsyncExitStack) -> None:
@@ -68,6 +76,7 @@ async def _start(settings: Settings, without: tuple[str, ...], watch: Watch, sta
     log = await open_log(settings.broker, topics.topic_table(), bounds=_bounds(settings))
     stack.push_async_callback(log.close)
     watch.futures["the log"] = log.failed
+    watch.log_identity = log.identity
     schema.upgrade(database)
     watch.alarms["the views' database"] = lambda: _wal_alarm(database, settings.wal_alarm_bytes)
     directory = Directory(log)
@@ -175,8 +184,15 @@ async def _start_door(door: Door, settings: Settings, stack: AsyncExitStack) -> 
         secret = await first_key(door)
         if secret:
             print(f"genledger: the first administrator's key, shown this once: {secret}", file=sys.stderr)
-    runner = Runner(build(door))
+    runner = Runner(build(door), shutdown_timeout=min(REQUESTS_DRAIN_S, settings.drain_timeout_s / 2))
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, settings.host, settings.port).start()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        raise SettingError(
+            f"{place} can't be listened on ({error.strerror}): is another service there? Give another port"
+            " with --port or GENLEDGER_PORT"
+        ) from None
     print(f"genledger: listening on http://{settings.host}:{settings.port}", file=sys.stderr)

@@ -40,6 +40,7 @@ class Watch:
 
     def __init__(self, stall_timeout_s: float) -> None:
         self.parts: dict[str, Part] = {}
+        self.log_identity = ""
         self.futures: dict[str, asyncio.Future[Any]] = {}
         self.alarms: dict[str, Alarm] = {}
         self._ringing: dict[str, str] = {}
@@ -97,6 +98,7 @@ class Watch:
             "roles": {name: _state(part) for name, part in self.parts.items()},
             "lag": {name: _lag(part) for name, part in self.parts.items()},
             "alarms": self._ringing,
+            "log": self.log_identity,
         }
 
     async def status(self, request: web.Request) -> web.Response:

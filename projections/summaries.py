@@ -154,7 +154,7 @@ def fold(facts: Sequence[Fact]) -> Changes:
 
 def _mark(changes: Changes, entry: Entry, time_ms: int) -> None:
     if entry.margin in ("", "day"):
-        mark = (time_ms, entry.today, entry.zone)
+        mark = (time_ms, entry.today, entry.today_zone or entry.zone)
         before = changes.live.get(entry.organization)
         if before is None or mark > before:
             changes.live[entry.organization] = mark

@@ -19,8 +19,6 @@ from streams.log.batches import Batch
 from streams.log.interface import Log, Message, Record, Writer
 from streams.rules import Rules
 
-GROUP = "ledger"
-
 
 class Table(Protocol):
     """What the ledger needs of its table."""
@@ -59,8 +57,8 @@ class Ledger:
 
     async def take_over(self, partition: int) -> int:
         """Become the partition's only writer; where to go on from. Fences first, then reads."""
-        self._writers[partition] = await self._log.writer(GROUP, topics.GENERATIONS, partition)
-        committed = self._log.committed(GROUP, topics.GENERATIONS, partition)
+        self._writers[partition] = await self._log.writer(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
+        committed = self._log.committed(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
         start = self._log.start_offset(topics.GENERATIONS, partition)
         self._next[partition] = start if committed is None else committed
         return self._next[partition]

@@ -87,6 +87,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     session: str = ""
     margin: Margin = ""  # an opening balance stands for one row of one table
     unpriced_requests: int = 0  # of a balance; for one generation the missing cost says it
+    today_zone: str = ""  # the timezone that `today` is reckoned in; "" means the same as zone
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -241,10 +241,11 @@ def _entry(known: Known, record: Record, here: Here) -> Entry:
     event, terms = known.winner, known.terms
     cost_nano = event.cost_nano
     void = event.void
+    today, today_zone = here.rules.today(event.organization, record.time_ms)
     return Entry(
         organization=event.organization,
         day=terms.day,
-        today=here.rules.today(event.organization, record.time_ms),
+        today=today,
         model=event.model,
         user=event.user,
         user_id=terms.user_id,
@@ -269,15 +270,18 @@ def _entry(known: Known, record: Record, here: Here) -> Entry:
         latency_ms=event.latency_ms,
         finish_reason=event.finish_reason,
         session=event.session,
+        today_zone="" if today_zone == terms.zone else today_zone,
     )
 
 
 def _margin(balance: Balance, record: Record, here: Here) -> Entry:
     """What an opening balance is worth: one row of one table."""
+    today, today_zone = here.rules.today(balance.organization, record.time_ms)
     return Entry(
         organization=balance.organization,
         day=balance.day,
-        today=here.rules.today(balance.organization, record.time_ms),
+        today=today,
+        zone=today_zone,
         model=balance.model,
         user=balance.user,
         provider=balance.provider,

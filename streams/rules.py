@@ -42,7 +42,8 @@ class Rules:
         mapping = self._directory.user(organization, user) if user else None
         return Terms(rate, zone, day, user_id_at(mapping, day, known_ms) if mapping else "")
 
-    def today(self, organization: str, time_ms: int) -> str:
-        """The organisation's local day at a log time."""
+    def today(self, organization: str, time_ms: int) -> tuple[str, str]:
+        """The organisation's local day at a log time, and the timezone it is reckoned in."""
         time_ns = time_ms * times.MS_NS
-        return times.day_of(time_ns, self.zone(organization, time_ns, time_ms))
+        zone = self.zone(organization, time_ns, time_ms)
+        return times.day_of(time_ns, zone), zone

@@ -191,6 +191,8 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         value = getattr(settings, setting.name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
             raise SettingError(f"{setting.env} must be more than 0")
+    if settings.port > 65_535:
+        raise SettingError("GENLEDGER_PORT must be at most 65535")
     broker = settings.broker or f"sqlite:///{settings.data}/log"
     if not broker.startswith(("sqlite:///", "kafka://")):
         raise SettingError("GENLEDGER_BROKER must be sqlite:///DIRECTORY or kafka://HOST:PORT[,HOST:PORT]")

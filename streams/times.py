@@ -21,8 +21,6 @@ HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 MS_NS = 1_000_000
 
-# Since 1972 every zone's offset is a whole number of quarter hours, so no day begins inside one.
-_QUARTER_NS = 15 * MINUTE_NS
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TIME = re.compile(
     r"(2[01][0-9]{2})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
@@ -82,14 +80,15 @@ def zone_of(name: str) -> ZoneInfo:
         raise ValueError("must be a timezone's name such as Europe/Warsaw or UTC") from None
 
 
+# Since 1972 every zone's offset is a whole number of minutes, so no day begins inside one.
 @lru_cache(maxsize=65_536)
-def _day_of_quarter(quarter: int, zone: str) -> str:
-    return datetime.fromtimestamp(quarter * 900, zone_of(zone)).date().isoformat()
+def _day_of_minute(minute: int, zone: str) -> str:
+    return datetime.fromtimestamp(minute * 60, zone_of(zone)).date().isoformat()
 
 
 def day_of(time_ns: int, zone: str) -> str:
     """The calendar day of an instant in a timezone, as YYYY-MM-DD."""
-    return _day_of_quarter(time_ns // _QUARTER_NS, zone)
+    return _day_of_minute(time_ns // MINUTE_NS, zone)
 
 
 def date_text(text: str) -> str:

@@ -26,6 +26,8 @@ ORGANIZATIONS = "organizations"
 USERS = "users"
 KEYS = "keys"
 
+LEDGER_GROUP = "ledger"
+
 SETTINGS_TOPICS = (ORGANIZATIONS, USERS, KEYS)
 
 DAY_MS = 86_400_000
@@ -36,7 +38,7 @@ EMBEDDED_PARTITIONS = 4
 def topic_table(partitions: int = EMBEDDED_PARTITIONS) -> Sequence[TopicSpec]:
     """Every topic of an installation with so many partitions."""
     return (
-        TopicSpec(GENERATIONS, partitions, compacted=True, store="intake"),
+        TopicSpec(GENERATIONS, partitions, compacted=True, store="intake", taken_by=LEDGER_GROUP),
         TopicSpec(ORGANIZATIONS, 1, compacted=True, store="intake"),
         TopicSpec(USERS, 1, compacted=True, store="intake"),
         TopicSpec(KEYS, 1, compacted=True, store="intake"),

@@ -23,10 +23,19 @@ _COLUMNS = (
     "total_requests, prompt_tokens, completion_tokens, total_tokens,"
     " raw_cost_nano, markup_cost_nano, unpriced_requests, created_at, updated_at"
 )
-_ADD = """
-    total_requests = total_requests + ?2, prompt_tokens = prompt_tokens + ?3,
-    completion_tokens = completion_tokens + ?4, total_tokens = total_tokens + ?5,
-    raw_cost_nano = raw_cost_nano + ?6, markup_cost_nano = markup_cost_nano + ?7,
+# What SQLite's integers hold: 9.2 billion dollars a row. A sum beyond is nobody's bill, but somebody may send
+# it: it stays at the bound, where an error would stop the view, and with it everybody's figures.
+SUM_MAX = 2**63 - 1
+
+
+def _sum(column: str, added: str) -> str:
+    return f"{column} = min(max({column} + {added}, -{SUM_MAX}), {SUM_MAX})"
+
+
+_ADD = f"""
+    total_requests = total_requests + ?2, {_sum("prompt_tokens", "?3")},
+    {_sum("completion_tokens", "?4")}, {_sum("total_tokens", "?5")},
+    {_sum("raw_cost_nano", "?6")}, {_sum("markup_cost_nano", "?7")},
     unpriced_requests = unpriced_requests + ?8,
     created_at = min(created_at, ?9), updated_at = max(updated_at, ?10)"""
 
@@ -44,11 +53,11 @@ _NEW_USER = f"""INSERT INTO client_user_daily_usage
 _ADD_USER = f"""UPDATE client_user_daily_usage SET {_ADD},
     user_id = CASE WHEN (?11, ?12) > (user_id_ms, user_id) THEN ?12 ELSE user_id END,
     user_id_ms = max(user_id_ms, ?11) WHERE id = ?1"""
-_PROVIDER = """INSERT INTO model_daily_providers
+_PROVIDER = f"""INSERT INTO model_daily_providers
     (client_org_id, usage_date, model_name, provider, total_requests, raw_cost_nano)
     VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
     total_requests = total_requests + excluded.total_requests,
-    raw_cost_nano = raw_cost_nano + excluded.raw_cost_nano"""
+    {_sum("raw_cost_nano", "excluded.raw_cost_nano")}"""
 _NAME_PROVIDER = """UPDATE client_model_daily_usage SET provider = (
         SELECT p.provider FROM model_daily_providers p
         WHERE p.client_org_id = ? AND p.usage_date = ? AND p.model_name = ? AND p.total_requests > 0
@@ -148,7 +157,11 @@ def _write_models(connection: sqlite3.Connection, changes: Changes) -> Iterator[
         yield
         connection.executemany(
             _PROVIDER,
-            [(*key, provider, *sums) for key, parts, _ in rows for provider, sums in parts.items()],
+            [
+                (*key, provider, *map(_bounded, sums))
+                for key, parts, _ in rows
+                for provider, sums in parts.items()
+            ],
         )
         yield
     for names in pieces(unsure):
@@ -168,7 +181,11 @@ def _stays(provider: str | None, changed: dict[str, list[int]]) -> bool:
 
 
 def _values(totals: Totals) -> tuple[int, ...]:
-    return (*totals.difference(), totals.first_s, totals.last_s)
+    return (*map(_bounded, totals.difference()), totals.first_s, totals.last_s)
+
+
+def _bounded(number: int) -> int:
+    return min(max(number, -SUM_MAX), SUM_MAX)
 
 
 def _name_models(connection: sqlite3.Connection, changes: Changes) -> Iterator[None]:

@@ -47,13 +47,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """A topic as it must be. `store` names the file it shares when the log is embedded."""
+    """A topic as it must be. `store` names the file it shares when the log is embedded.
+
+    `taken_by` is the group of writers that must have taken a record before compaction may.
+    """
 
     name: str
     partitions: int
     compacted: bool = False
     retention_ms: int | None = None
     store: str = "intake"
+    taken_by: str = ""
 
 
 class Writer(Protocol):
@@ -108,6 +112,8 @@ class Log(Protocol):
 
     async def compact(self, topic: str) -> int:
         """Keep only the newest record of each key of a compacted topic; how many were removed.
+
+        Of a topic that is `taken_by` a group, only what the group has committed.
 
         A null value stands until a later compaction has seen it. The last record of a partition stays.
         """

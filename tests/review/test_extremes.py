@@ -20,7 +20,7 @@ def _dear(n: int) -> Any:
 
 @pytest.mark.asyncio
 async def test_ten_dear_generations_in_one_batch(database: Any, path: Path) -> None:
-    """Sums beyond 64 bits neither stop the view for ever nor lose a nano-dollar."""
+    """Sums beyond 64 bits do not stop the view: they stay at the bound."""
     await apply(database, Summaries(), [_dear(n) for n in range(10)])
     assert row_of(path, "client_daily_usage")["total_requests"] == 10
 

@@ -3,7 +3,9 @@
 import errno
 import json
 import signal
+import socket
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,32 @@ def test_sigterm_drains_and_exits_with_0(tmp_path: Path) -> None:
     post(service, *(event(n) for n in range(1000)))
     assert service.stop() == 0
     assert signal.Signals.SIGKILL.name not in service.tail() and "Traceback" not in service.tail()
+
+
+def test_a_listener_to_the_stream_does_not_keep_a_stopped_service_alive(tmp_path: Path) -> None:
+    """A stop ends within seconds though a client listens to server-sent events, and a body is half sent."""
+    service = Service(tmp_path / "data").start()
+    with (
+        socket.create_connection(("127.0.0.1", service.port)) as listener,
+        socket.create_connection(("127.0.0.1", service.port)) as sender,
+    ):
+        host = f"Host: 127.0.0.1:{service.port}\r\n".encode()
+        listener.sendall(b"GET /api/v1/usage/stream?org=acme HTTP/1.1\r\n" + host + b"\r\n")
+        assert b"text/event-stream" in listener.recv(4096)
+        head = (
+            b"POST /api/v1/generations HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+        )
+        sender.sendall(head + host + b"\r\n{")
+        started_s = time.monotonic()
+        assert service.stop() == 0, service.tail()
+        assert time.monotonic() - started_s < 8
+
+
+def test_a_port_that_is_taken_is_a_message(tmp_path: Path) -> None:
+    """`serve` on a busy port says which one, and how to give another; no traceback."""
+    with Service(tmp_path / "one") as first:
+        second = Service(tmp_path / "two")
+        second.port = first.port
+        second.start(wait=False)
+        assert second._ended(20) == 2
+        assert "--port" in second.tail() and "Traceback" not in second.tail()

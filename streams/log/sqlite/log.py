@@ -59,7 +59,12 @@ async def open_log(
     if read_only:
         opened = await asyncio.to_thread(open_to_read, directory, topics, bounds)
         return SqliteLog(opened, topics, clock, bounds, None)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LogError(
+            f"{directory} can't be made: {error.strerror}. Name another folder with --data"
+        ) from None
     lock = Lock(directory)
     try:
         opened = await asyncio.to_thread(open_to_write, directory, topics, bounds)
@@ -234,6 +239,9 @@ class SqliteLog:
         sweeps: list[Sweep] = []
         if spec.compacted:
             horizon = partition.next
+            if spec.taken_by:
+                # What its reader has not taken yet has a fate to come, whatever is newer under its key.
+                horizon = self.committed(spec.taken_by, spec.name, partition.number) or partition.first
             await self._verify(store, partition, horizon)
             sweeps.append(lambda tx: compaction.compact(tx, partition, horizon))
         if spec.retention_ms is not None:

@@ -1,0 +1,37 @@
+"""Smaller findings."""
+
+import pytest
+
+from streams.fact import Fact
+from streams.gateway.rejected import again
+from streams.known import Horizon
+from streams.log.interface import Record
+from streams.records import horizon_key
+from streams.times import nanoseconds_of, zone_of
+from tests.ledger.sim import NOON_MS, Sim
+
+
+@pytest.mark.parametrize("name", ["localtime", "posixrules", "right/UTC"])
+def test_a_zone_that_only_this_machine_has(name: str) -> None:
+    """A timezone means the same on every machine: the system's own names are refused."""
+    with pytest.raises(ValueError, match="timezone"):
+        zone_of(name)
+
+
+def test_a_winner_that_came_too_late_can_be_redriven() -> None:
+    """A winner that the tombstone overtook is on `rejected`, and an administrator may force it."""
+    sim = Sim().post(created_at="2026-11-01T00:00:00Z", cost="2").run()
+    sim.post(created_at="2026-11-01T00:00:00Z", cost="1")
+    # The retention run's tombstone stands before the winner that the second event has published again.
+    day = nanoseconds_of("2026-11-15T00:00:00Z")
+    sim.append(b"gen-1", None, (("kind", b"forget"), ("run", b"r"), ("cutoff_ns", b"%d" % day)))
+    sim.table[horizon_key(0)] = Horizon("r", day, day)
+    sim.run()
+    facts: list[Fact] = sim.facts
+    assert [one.fate for one in facts][:4] == ["counted", "superseded", "forgotten", "expired"]
+    kept = sim.rejected[-1]
+    record = Record(kept.topic, 0, 0, NOON_MS, kept.key, kept.value, kept.headers)
+    message = again(record, True, 1)
+    sim.append(message.key, message.value, message.headers)
+    sim.run()
+    assert sim.fates[-1] == "counted"
