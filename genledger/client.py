@@ -8,7 +8,14 @@ A refusal is `Refused`, with what the service said; nobody there is `ServiceUnre
 environment are not used: the service is ours.
 """
 
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    BadStatusLine,
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    RemoteDisconnected,
+)
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -19,7 +26,8 @@ from streams.errors import GenledgerError, ServiceUnreachable, SettingError
 TIMEOUT_S = 60.0
 ANSWER_BYTES_MAX = 268_435_456
 RETRY_AFTER_S_MAX = 60
-NOT_FOUND = 404
+UNAUTHORIZED, NOT_FOUND, UNPROCESSABLE = 401, 404, 422
+KEY_ADVICE = "set GENLEDGER_KEY, or give --key"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -28,15 +36,14 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     retry_after_s: int | None = None
+    url: str = ""
 
     def json(self) -> Any:
         """The body as JSON; `GenledgerError` when it is not."""
         try:
             return msgspec.json.decode(self.body) if self.body else None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise GenledgerError(
-                f"the service answered {self.status} with something that is not JSON"
-            ) from None
+            raise GenledgerError(f"{_stranger(self)}: it is not JSON") from None
 
 
 class Refused(GenledgerError):
@@ -46,7 +53,8 @@ class Refused(GenledgerError):
         self.status = answer.status
         self.code, self.field, message = _error_of(answer)
         where = f"{self.field}: " if self.field else ""
-        super().__init__(f"{where}{message} ({answer.status} {self.code})".strip())
+        advice = f": {KEY_ADVICE}" if self.code and answer.status == UNAUTHORIZED else ""
+        super().__init__(f"{where}{message} ({f'{answer.status} {self.code}'.strip()}){advice}")
 
 
 def _error_of(answer: Answer) -> tuple[str, str, str]:
@@ -54,7 +62,12 @@ def _error_of(answer: Answer) -> tuple[str, str, str]:
         error = msgspec.json.decode(answer.body)["error"]
         return str(error["code"]), str(error.get("field") or ""), str(error["message"])
     except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError):
-        return "", "", "the service refused"
+        return "", "", _stranger(answer)
+
+
+def _stranger(answer: Answer) -> str:
+    """Whoever does not answer as genledger does: another program, or a proxy before it."""
+    return f"what answers at {answer.url} is not genledger"
 
 
 class Client:
@@ -113,11 +126,13 @@ class Client:
         if len(answer) > ANSWER_BYTES_MAX:
             self.close()
             raise GenledgerError(f"the service's answer is larger than {ANSWER_BYTES_MAX} bytes")
-        return Answer(response.status, answer, _retry_after_s(response))
+        return Answer(response.status, answer, _retry_after_s(response), self.url)
 
     def _unreachable(self, error: Exception) -> ServiceUnreachable:
         if isinstance(error, ConnectionRefusedError):
             return ServiceUnreachable(f"nothing answers at {self.url}")
+        if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+            return ServiceUnreachable(f"what answers at {self.url} is not genledger: it does not speak HTTP")
         return ServiceUnreachable(f"{self.url} does not answer: {error or type(error).__name__}")
 
     def answers(self) -> bool:

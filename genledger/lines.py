@@ -1,13 +1,14 @@
 """A file of lines to publish, read from where an earlier run came to.
 
-    with open_source("usage.ndjson.gz") as source:
+    with open_source("usage.ndjson.gz", ledger="5f0c...") as source:
         for line in source:                # Line(number, text), text None when it is too long
             ...
             source.remember(tally)         # the log has everything read so far
         source.forget()                    # done: the next run begins at the start
 
-`FILE.genledger-progress` holds how far it came and a digest of the file's head, so that another file of
-the same name is not taken for this one. If it is lost, the lines are sent again: their ids count once.
+`FILE.genledger-progress` holds how far it came, the identity of the ledger that has the lines, and a digest
+of the file's head, so that neither another ledger nor another file of the same name is taken for this one.
+If it is lost, the lines are sent again: their ids count once.
 """
 
 import gzip
@@ -46,6 +47,9 @@ class Tally(msgspec.Struct, frozen=True):
     lines: int = 0
     accepted: int = 0
     rejected: int = 0
+    blank: int = 0
+    ignored_lines: int = 0  # accepted, less fields that are not ours
+    ignored_fields: tuple[str, ...] = ()
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -57,19 +61,21 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the state file holds."""
+    """What the state file holds. Without a ledger's identity nothing goes on from it."""
 
     head: str
     head_bytes: int
     offset: int
     line: int
     tally: Tally
+    ledger: str = ""
 
 
 class Source:
     """Lines of a file or of standard input, from where an earlier run came to."""
 
-    def __init__(self, file: BinaryIO, raw: BinaryIO, path: Path | None) -> None:
+    def __init__(self, file: BinaryIO, raw: BinaryIO, path: Path | None, ledger: str) -> None:
+        self._ledger = ledger
         self._file = file
         self._raw = raw
         self._state = None if path is None else path.with_name(path.name + PROGRESS_SUFFIX)
@@ -80,7 +86,8 @@ class Source:
         progress = self._recall(path) if path else None
         if progress is not None:
             file.seek(progress.offset)
-            self._offset, self._line, self.tally = progress.offset, progress.line, progress.tally
+            self._offset, self._line = progress.offset, progress.line
+            self.tally = progress.tally
 
     def _recall(self, path: Path) -> Progress | None:
         if self._state is None or not self._state.exists():
@@ -92,6 +99,12 @@ class Source:
             return None
         if _head_of(path, found.head_bytes) != (found.head_bytes, found.head):
             say(f"{path} is not the file that {self._state} tells of: beginning at the start")
+            return None
+        if not self._ledger or not found.ledger:
+            say("the service does not tell this key which ledger it has: beginning at the start")
+            return None
+        if found.ledger != self._ledger:
+            say(f"{self._state} tells of another ledger than this one: beginning at the start")
             return None
         say(f"going on after line {found.line}: {self._state} tells how far an earlier run came")
         return found
@@ -122,7 +135,7 @@ class Source:
         """The log has every line up to here: an interrupted run goes on after it."""
         if self._state is None:
             return
-        progress = Progress(self._head, self._head_bytes, position.offset, position.line, tally)
+        progress = Progress(self._head, self._head_bytes, position.offset, position.line, tally, self._ledger)
         fresh = self._state.with_name(self._state.name + ".new")
         try:
             fresh.write_bytes(msgspec.json.encode(progress))
@@ -145,10 +158,10 @@ def _head_of(path: Path, most: int) -> tuple[int, str]:
 
 
 @contextmanager
-def open_source(name: str) -> Iterator[Source]:
-    """A file's lines, unpacked if it is gzip; `-` is standard input."""
+def open_source(name: str, ledger: str) -> Iterator[Source]:
+    """A file's lines for a ledger, unpacked if it is gzip; `-` is standard input."""
     if name == "-":
-        yield _standard_input()
+        yield _standard_input(ledger)
         return
     path = Path(name)
     try:
@@ -159,14 +172,14 @@ def open_source(name: str) -> Iterator[Source]:
         packed = raw.read(2) == GZIP_MAGIC
         raw.seek(0, os.SEEK_SET)
         if not packed:
-            yield Source(raw, raw, path)
+            yield Source(raw, raw, path, ledger)
             return
         with gzip.open(raw) as unpacked:
-            yield Source(cast(BinaryIO, unpacked), raw, path)
+            yield Source(cast(BinaryIO, unpacked), raw, path, ledger)
 
 
-def _standard_input() -> Source:
+def _standard_input(ledger: str) -> Source:
     file = cast(io.BufferedReader, sys.stdin.buffer)
     if file.peek(2)[:2] == GZIP_MAGIC:
-        return Source(cast(BinaryIO, gzip.open(file)), file, None)
-    return Source(file, file, None)
+        return Source(cast(BinaryIO, gzip.open(file)), file, None, ledger)
+    return Source(file, file, None, ledger)

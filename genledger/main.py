@@ -19,6 +19,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
+from genledger.client import UNPROCESSABLE, Refused
 from genledger.commands import (
     bench,
     books,
@@ -65,6 +66,10 @@ app = App(
   genledger publish usage.ndjson
   genledger report --org acme --month 2026-11
 """,
+    help_epilogue="""Settings: the environment, then genledger.toml, then defaults; `genledger config show` lists them.
+Once there are API keys, commands show the one in GENLEDGER_KEY.
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check found a difference.
+""",
     help_format="plaintext",
     help_formatter="plain",
     version=lambda: version("genledger"),
@@ -89,6 +94,9 @@ def run(arguments: Sequence[str]) -> int:
     except (WrongUse, SettingError) as error:
         say(f"genledger: {error}")
         return WRONG_USE
+    except Refused as error:
+        say(f"genledger: {error}")
+        return WRONG_USE if error.status == UNPROCESSABLE else FAILED
     except GenledgerError as error:
         say(f"genledger: {error}")
         return FAILED

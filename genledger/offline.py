@@ -11,7 +11,7 @@ write the files is their owner, so the command's key, made for it alone, has an 
 import asyncio
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 
@@ -79,13 +79,22 @@ async def _start(settings: Settings, secret: str, stack: AsyncExitStack) -> int:
     directory = _OwnersDirectory(log, secret)
     await directory.refresh()
     local = msgspec.structs.replace(settings, host=LOOPBACK)
-    runner = Runner(build(Door(log, directory, local, clock.now_ms, _unknown, _not_ready)))
+    status = [web.get("/api/v1/status", _status_of(log))]
+    runner = Runner(build(Door(log, directory, local, clock.now_ms, _unknown, _not_ready, status)))
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, LOOPBACK, 0)
     await site.start()
     port: int = runner.addresses[0][1]
     return port
+
+
+def _status_of(log: Log) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def status(_request: web.Request) -> web.Response:
+        """Which ledger this is; no role runs."""
+        return web.json_response({"log": log.identity, "roles": {}, "lag": {}})
+
+    return status
 
 
 async def _unknown(_id: str) -> Known | None:

@@ -21,6 +21,7 @@ from streams.errors import GenledgerError, ServiceUnreachable
 from streams.settings import Settings
 
 SETTINGS_FILE = Path("genledger.toml")
+EMBEDDED = "sqlite:///"
 
 
 class WrongUse(GenledgerError):
@@ -33,7 +34,7 @@ DryRun = Annotated[
     Parameter(name="--dry-run", negative="", show_default=False, help="Say what would be done; do nothing."),
 ]
 
-Data = Annotated[str | None, Parameter(help="The data directory; GENLEDGER_DATA unless given.")]
+Data = Annotated[str | None, Parameter(help="The data folder; GENLEDGER_DATA unless given.")]
 
 
 def load(**overrides: object) -> Settings:
@@ -55,17 +56,28 @@ class Service:
         str | None,
         Parameter(help="Where the service runs; http://<host>:<port> of the settings unless given."),
     ] = None
+    key: Annotated[
+        str | None,
+        Parameter(help="The API key to show it; GENLEDGER_KEY unless given, which no process list shows."),
+    ] = None
+    data: Data = None
+
+    def settings(self) -> Settings:
+        """The settings with these options."""
+        return load(url=self.url, api_key=self.key, data=self.data)
 
     @contextmanager
     def client(self, *, offline: bool = False) -> Iterator[Client]:
         """A client to the service; when nobody answers, the error says what to do.
 
         With `offline`, and when no service runs, the files are opened here, and the client works on them.
+        Files that are not there are not made: they would be another ledger than the one that is meant.
         """
-        found = load(url=self.url)
+        found = self.settings()
         with ExitStack() as stack:
             client = Client(found.url or url_of(found), found.api_key)
             if offline and _may_open_files(found) and not client.answers():
+                _require_log(found, client.url)
                 client = stack.enter_context(_own_client(found))
             stack.callback(client.close)
             try:
@@ -76,7 +88,21 @@ class Service:
 
 def _may_open_files(found: Settings) -> bool:
     """Whether the settings name local files, which no other process has open."""
-    return not found.url and found.broker.startswith("sqlite:///") and not holder_of(found)
+    return not found.url and found.broker.startswith(EMBEDDED) and not holder_of(found)
+
+
+def _require_log(found: Settings, url: str) -> None:
+    """Refuse a folder without a log."""
+    if any(_log_directory(found).glob("*.db")):
+        return
+    raise ServiceUnreachable(
+        f"no service answers at {url}, and there is no ledger in {found.data}: start one with"
+        " `genledger serve`, or name the folder with --data"
+    )
+
+
+def _log_directory(found: Settings) -> Path:
+    return Path(found.broker.removeprefix(EMBEDDED))
 
 
 @contextmanager
@@ -108,8 +134,8 @@ def holder_of(found: Settings) -> str:
     from streams.errors import LogBusy
     from streams.log.sqlite.lock import Lock
 
-    directory = Path(found.broker.removeprefix("sqlite:///"))
-    if not found.broker.startswith("sqlite:///") or not (directory / "lock").exists():
+    directory = _log_directory(found)
+    if not found.broker.startswith(EMBEDDED) or not (directory / "lock").exists():
         return ""
     try:
         Lock(directory).release()

@@ -150,7 +150,8 @@ async def _start_ledger(
         found = records.anything_of(value)
         return found if isinstance(found, Known) else None
 
-    watch.parts["ledger"] = Part(places, None if "ledger" in without else _failure_of(app))
+    failure = None if "ledger" in without else _failure_of(app)
+    watch.parts["ledger"] = Part(places, failure, lambda: ledger.full)
     if "ledger" not in without:
         await app.start()
         stack.push_async_callback(app.stop)

@@ -7,17 +7,24 @@ A step: read what is known of the batch's keys, decide each record in order, pub
 facts, rejected records, changelog and source offset in one transaction, and write the local store last.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from streams import fact, faultpoints, known, ledger, metrics, records, topics
 from streams.directory import Directory
-from streams.errors import LogMismatch
+from streams.errors import LogFull, LogMismatch
 from streams.known import Anything, Horizon
 from streams.ledger import Here
 from streams.log.batches import Batch
 from streams.log.interface import Log, Message, Record, Writer
 from streams.rules import Rules
+
+T = TypeVar("T")
+
+# The log's queue empties in milliseconds; a disk, when somebody makes room.
+BUSY_RETRY_S = 0.02
+FULL_RETRY_S = 1.0
 
 
 class Table(Protocol):
@@ -50,6 +57,7 @@ class Ledger:
         self._partitions = log.partitions(topics.GENERATIONS)
         self._writers: dict[int, Writer] = {}
         self._next: dict[int, int] = {}
+        self.full = False
 
     def next_offset(self, partition: int) -> int:
         """The source offset that will be decided next."""
@@ -73,11 +81,12 @@ class Ledger:
         await self._directory.refresh()
         outcome = self.decide(batch)
         if outcome.publish:
-            await self._publish(outcome.publish)
+            await self._patiently(lambda: self._log.append(outcome.publish))
             faultpoints.reached("republished")
         changelog = [_changelog(partition, key, value) for key, value in outcome.changes.items()]
         messages = [*outcome.facts, *outcome.rejected, *changelog]
-        ends = await self._writers[partition].commit(messages, batch.next_offset)
+        writer = self._writers[partition]
+        ends = await self._patiently(lambda: writer.commit(messages, batch.next_offset))
         faultpoints.reached("transaction-committed")
         if changelog:
             changes = {message.key or b"": message.value for message in changelog}
@@ -127,8 +136,17 @@ class Ledger:
             outcome.rejected.append(ledger.rejected_message(decision, record))
         outcome.fates[decision.fate] = outcome.fates.get(decision.fate, 0) + 1
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
-        await self._log.append(messages)
+    async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Write; while the log is full, or its disk, wait: nothing was written, and nothing is lost."""
+        while True:
+            try:
+                done = await write()
+            except LogFull as error:
+                self.full = error.disk
+                await asyncio.sleep(FULL_RETRY_S if error.disk else BUSY_RETRY_S)
+            else:
+                self.full = False
+                return done
 
 
 def _changelog(partition: int, key: bytes, value: Anything | None) -> Message:

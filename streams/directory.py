@@ -29,15 +29,19 @@ _encoder = msgspec.json.Encoder()
 Logged = TypeVar("Logged", Change, Mapping)
 
 
-def _logged(history: tuple[Logged, ...], time_ms: int) -> tuple[Logged, ...]:
-    """The newest change takes its record's own log time.
+def _logged(history: tuple[Logged, ...], before: tuple[Logged, ...], time_ms: int) -> tuple[Logged, ...]:
+    """What a record adds to a history takes the record's own log time, behind all that was there.
 
-    Whoever wrote it took the time just before the log did: an event that the log took in between was
-    decided without the change, and must be again in every rebuild.
+    Whoever wrote it took the time just before the log did, by a clock that may have gone back: an event
+    that the log took in between was decided without it, and must be again in every rebuild.
     """
+    floor_ms = max((change.logged_ms for change in before), default=-1) + 1
     newest_ms = max((change.logged_ms for change in history), default=0)
+    added = [change for change in history if change not in before] if before else history
     return tuple(
-        replace(change, logged_ms=max(newest_ms, time_ms)) if change.logged_ms == newest_ms else change
+        replace(change, logged_ms=max(change.logged_ms, time_ms, floor_ms))
+        if change in added and (before or change.logged_ms == newest_ms)
+        else change
         for change in history
     )
 
@@ -71,12 +75,17 @@ class Directory:
         try:
             if record.topic == topics.ORGANIZATIONS:
                 organization = _organization.decode(record.value)
-                history = _logged(organization.history, record.time_ms)
+                before = self._organizations.get(organization.id)
+                history = _logged(organization.history, before.history if before else (), record.time_ms)
+                history = tuple(sorted(history, key=lambda change: (change.effective_ns, change.logged_ms)))
                 self._organizations[organization.id] = replace(organization, history=history)
             elif record.topic == topics.USERS:
                 user = _user.decode(record.value)
-                mappings = _logged(user.history, record.time_ms)
-                self._users[user_key(user.organization, user.user)] = replace(user, history=mappings)
+                key_of_user = user_key(user.organization, user.user)
+                known = self._users.get(key_of_user)
+                mappings = _logged(user.history, known.history if known else (), record.time_ms)
+                mappings = tuple(sorted(mappings, key=lambda one: (one.effective_day, one.logged_ms)))
+                self._users[key_of_user] = replace(user, history=mappings)
             else:
                 key = _key.decode(record.value)
                 self._keys[key.id] = key

@@ -6,10 +6,16 @@ arrays whose first element is the kind, which is also the schema: a changed layo
 the old one stays readable.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from streams.fact import Margin
 from streams.generation import Generation
+
+# 64 bits are what the table, the fact and SQLite hold.
+TimeNs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -26,8 +32,8 @@ class Known(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 
     winner: Generation  # without its metadata
     terms: Terms
-    dated_ns: int | None  # log time of the first record of the id that had no created_at
-    latest_ns: int  # the latest date of all versions read: retention goes by it
+    dated_ns: TimeNs | None  # log time of the first record of the id that had no created_at
+    latest_ns: TimeNs  # the latest date of all versions read: retention goes by it
     opening: bool = False  # its money is in an opening balance, not in a fact of its own
 
 
@@ -40,13 +46,13 @@ class Balance(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     user: str
     model: str
     provider: str
-    requests: int
-    unpriced_requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cost_nano: int
-    markup_nano: int
+    requests: Amount
+    unpriced_requests: Amount
+    prompt_tokens: Amount
+    completion_tokens: Amount
+    total_tokens: Amount
+    cost_nano: Amount
+    markup_nano: Amount
 
 
 class Horizon(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):

@@ -62,11 +62,12 @@ def decide(known: Anything | None, record: Record, here: Here) -> Decision:
             return _forgotten(known, record, here, kind)
         if kind == records.OPENING:
             return _opening(known, record, here)
-        event = records.event_of(record)
-        _check_date(event, record)
-        if not here.rules.accepts(event.organization):
-            raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")
-        return _generation(known, event, records.carried_of(record), record, here)
+        event, carried = records.event_of(record), records.carried_of(record)
+        if carried is None:
+            _check_taken(event, record, here)
+        elif event.created_ns is None and carried.dated_ns is None:
+            raise BadEvent("created_at", "is missing, and the winner carries no date")
+        return _generation(known, event, carried, record, here)
     except BadEvent as error:
         return _quarantined(known, error, record, here)
 
@@ -79,13 +80,15 @@ def _horizon(known: Anything | None, record: Record) -> Decision:
 
 
 def _rerouted(known: Anything | None, record: Record, here: Here) -> Decision:
+    # Of keys that are misplaced on purpose there is one, the horizon's: it stays the newest under its key.
+    standing = () if known is None else _again(known, record.key, here)
     if record.value is None:  # the null that took a misplaced record's place
-        return Decision("rerouted", known)
+        return Decision("rerouted", known, publish=standing)
     key = record.key or b""
     home = partition_of(key, here.partitions)
     forwarded = Message(topics.GENERATIONS, home, key, record.value, record.headers)
     gone = Message(topics.GENERATIONS, here.partition, key, None)
-    return Decision("rerouted", known, publish=(forwarded, gone))
+    return Decision("rerouted", known, publish=(forwarded, *(standing or (gone,))))
 
 
 def _forgotten(known: Anything | None, record: Record, here: Here, kind: bytes | None) -> Decision:
@@ -120,10 +123,13 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
     return Decision("opening", fresh, plus=_entry(fresh, record, here))
 
 
-def _check_date(event: Generation, record: Record) -> None:
+def _check_taken(event: Generation, record: Record, here: Here) -> None:
+    """What an event is refused for once, when it comes: a winner was taken already, and stays one."""
     created_ns = event.created_ns
     if created_ns is not None and created_ns > record.time_ms * times.MS_NS + EARLY_NS_MAX:
         raise BadEvent("created_at", "is more than 24 hours after the log took the event", "early")
+    if not here.rules.accepts(event.organization, record.time_ms):
+        raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")
 
 
 def _generation(
@@ -172,18 +178,23 @@ def _conflict(known: Known, fresh: Known, record: Record, here: Here) -> Decisio
     mine = version.AUTHORITY_RANK[known.winner.authority]
     theirs = version.AUTHORITY_RANK[fresh.winner.authority]
     reason, detail = "conflict", f"the id belongs to organisation {known.winner.organization}"
+    # The id is forgotten only when no version of it, of whomever, could still be told again.
+    latest_ns = max(known.latest_ns, fresh.latest_ns)
+    known = msgspec.structs.replace(known, latest_ns=latest_ns)
     if theirs == reconciled and mine < reconciled:
+        after = msgspec.structs.replace(fresh, latest_ns=latest_ns)
         plus, minus = _entry(fresh, record, here), _entry(known, record, here)
         detail = f"read back with its own provider key, taken over from {known.winner.organization}"
-        return Decision(
-            "conflict", fresh, plus=plus, minus=minus, reason=reason, detail=detail, keep_bytes=True
-        )
+        publish = () if after == fresh else _again(after, record.key, here)
+        return Decision("conflict", after, plus, minus, publish, reason, detail, keep_bytes=True)
     publish = _again(known, record.key, here)
     return Decision("conflict", known, publish=publish, reason=reason, detail=detail, keep_bytes=True)
 
 
 def _quarantined(known: Anything | None, error: BadEvent, record: Record, here: Here) -> Decision:
     publish = () if known is None else _again(known, record.key, here)
+    if [(message.value, message.headers) for message in publish] == [(record.value, record.headers)]:
+        publish = ()  # it is what would be published: once more would be for ever
     detail = str(error)[:ERROR_LENGTH_MAX]
     return Decision(
         "quarantined", known, publish=publish, reason=error.reason, detail=detail, keep_bytes=True

@@ -1,12 +1,12 @@
 """Organisations, their users and their API keys, as their compacted topics hold them.
 
 Each record holds the whole history of what it is about, so that the newest record of a key is enough. A
-value counts from its effective time, as far as it was known (logged) at the time of the question:
+value counts from its effective time, as far as it was known (logged) before the time of the question:
 
 >>> first = Change(effective_ns=0, logged_ms=5, markup="1.2")
 >>> second = Change(effective_ns=100, logged_ms=9, markup="1.3")
 >>> acme = Organization(id="acme", created_ms=0, history=(first, second))
->>> value_at(acme, "markup", time_ns=150, known_ms=8), value_at(acme, "markup", time_ns=150, known_ms=9)
+>>> value_at(acme, "markup", time_ns=150, known_ms=9), value_at(acme, "markup", time_ns=150, known_ms=10)
 ('1.2', '1.3')
 """
 
@@ -95,10 +95,18 @@ def with_mapping(user: User, mapping: Mapping) -> User:
     return msgspec.structs.replace(user, history=tuple(history))
 
 
+def known_since_ms(organization: Organization) -> int:
+    """When the log first had settings of it."""
+    return min((change.logged_ms for change in organization.history), default=organization.created_ms)
+
+
 def value_at(organization: Organization, field: str, time_ns: int, known_ms: int) -> str | bool | None:
-    """A value as it counts at `time_ns`, by what was logged until `known_ms`; None when never set."""
+    """A value as it counts at `time_ns`, by what was logged before `known_ms`; None when never set.
+
+    Before, not at: two records of one millisecond have no order, and a rebuild must decide as we did.
+    """
     for change in reversed(organization.history):
-        if change.effective_ns <= time_ns and change.logged_ms <= known_ms:
+        if change.effective_ns <= time_ns and change.logged_ms < known_ms:
             value: str | bool | None = getattr(change, field)
             if value is not None:
                 return value
@@ -108,7 +116,7 @@ def value_at(organization: Organization, field: str, time_ns: int, known_ms: int
 def user_id_at(user: User, day: str, known_ms: int) -> str:
     """The application's user of a provider's user on a day; '' when it has no other name."""
     for mapping in reversed(user.history):
-        if mapping.effective_day <= day and mapping.logged_ms <= known_ms:
+        if mapping.effective_day <= day and mapping.logged_ms < known_ms:
             return mapping.user_id or ""
     return ""
 

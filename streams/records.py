@@ -16,10 +16,10 @@ import re
 
 import msgspec
 
-from streams import generation, known, topics
+from streams import generation, known, money, times, topics
 from streams.errors import BadEvent
 from streams.generation import Generation
-from streams.known import Balance, Horizon, Known, Terms
+from streams.known import Balance, Horizon, Known, Terms, TimeNs
 from streams.log.interface import Message, Record
 
 KIND = "kind"
@@ -34,8 +34,8 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a re-published winner carries beside its event."""
 
     terms: Terms
-    latest_ns: int
-    dated_ns: int | None = None
+    latest_ns: TimeNs
+    dated_ns: TimeNs | None = None
     opening: bool = False
 
 
@@ -110,6 +110,8 @@ def horizon_of(record: Record) -> Horizon:
         horizon_ns = int(found.get("horizon_ns", found["cutoff_ns"]))
     except (KeyError, ValueError):
         raise BadEvent("", "lacks the retention job's headers", "null") from None
+    if not 0 <= cutoff_ns < 2**63 or not 0 <= horizon_ns < 2**63:
+        raise BadEvent("", "has a cutoff or horizon that is no time", "null")
     if _RUN.fullmatch(run) is None:
         raise BadEvent("", "names no run of the retention job", "null")
     return Horizon(run, cutoff_ns, horizon_ns)
@@ -120,16 +122,20 @@ def carried_of(record: Record) -> Carried | None:
     if header(record, KIND) != WINNER:
         return None
     try:
-        return _carried.decode(header(record, "known") or b"")
-    except msgspec.DecodeError:
+        carried = _carried.decode(header(record, "known") or b"")
+        money.rate_of(carried.terms.rate)
+        times.zone_of(carried.terms.zone)
+        times.date_text(carried.terms.day)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         raise BadEvent("", "a winner without what is known of it") from None
+    return carried
 
 
 def opening_of(record: Record) -> tuple[Generation | None, Balance | None]:
     """A known id's event, or a balance; `BadEvent` when it is neither."""
     try:
         found = _opening.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadEvent("", f"not an opening entry: {error}") from None
     if found.balance is not None:
         return None, found.balance

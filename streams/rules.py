@@ -7,7 +7,7 @@ taken again, from the same records, is the same decision.
 from streams import times
 from streams.directory import Directory
 from streams.known import Terms
-from streams.organizations import user_id_at, value_at
+from streams.organizations import known_since_ms, user_id_at, value_at
 
 
 class Rules:
@@ -19,9 +19,12 @@ class Rules:
         self._zone = zone
         self._unknown = unknown
 
-    def accepts(self, organization: str) -> bool:
-        """Whether events of this organisation are taken at all."""
-        return self._unknown == "create" or self._directory.organization(organization) is not None
+    def accepts(self, organization: str, known_ms: int) -> bool:
+        """Whether events of this organisation are taken at all, by what was logged before."""
+        if self._unknown == "create":
+            return True
+        settings = self._directory.organization(organization)
+        return settings is not None and known_since_ms(settings) < known_ms
 
     def zone(self, organization: str, time_ns: int, known_ms: int) -> str:
         """The organisation's timezone at a time."""

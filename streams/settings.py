@@ -191,6 +191,13 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         value = getattr(settings, setting.name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
             raise SettingError(f"{setting.env} must be more than 0")
+    # The ledger writes up to three records for one: a queue that no batch passes would stop it for good.
+    if settings.append_records_max < 4 * settings.batch_records_max:
+        raise SettingError(
+            "GENLEDGER_APPEND_RECORDS_MAX must be at least 4 times GENLEDGER_BATCH_RECORDS_MAX"
+        )
+    if settings.append_bytes_max < 4 * settings.batch_bytes_max:
+        raise SettingError("GENLEDGER_APPEND_BYTES_MAX must be at least 4 times GENLEDGER_BATCH_BYTES_MAX")
     if settings.port > 65_535:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
     broker = settings.broker or f"sqlite:///{settings.data}/log"

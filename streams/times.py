@@ -60,7 +60,11 @@ def nanoseconds_of(text: str) -> int:
         if int(zone_hour) > 23 or int(zone_minute) > 59:
             raise ValueError(_WANTED)
         offset_s = (int(zone_hour) * 3600 + int(zone_minute) * 60) * (-1 if sign == "-" else 1)
-    return (days * 86_400 + h * 3600 + m * 60 + s - offset_s) * SECOND_NS + below
+    seconds = days * 86_400 + h * 3600 + m * 60 + s - offset_s
+    # The instant itself, too: what is taken must be taken again when it is written in UTC.
+    if not _FIRST_DAY * 86_400 <= seconds < _LAST_DAY * 86_400:
+        raise ValueError(_WANTED)
+    return seconds * SECOND_NS + below
 
 
 def text_of(time_ns: int) -> str:

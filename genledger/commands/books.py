@@ -22,7 +22,7 @@ def books(*, service: Service = Service(), json: Json = False) -> int:
     """The balance of each partition: records read = the sum of their fates. Exit code 3 if it is not.
 
     `residue` is records that were read and have no fate, or have two: 0, or
-    something is wrong.
+    something is wrong. What each fate means: docs/fates.md.
     """
     with service.client() as client:
         found = client.get("/api/v1/books")

@@ -4,9 +4,11 @@ Underneath is Alembic (`projections/schema.py`, `migrations/`). Each change is o
 checked before, verified after, and leaves nothing behind when it fails.
 """
 
-from cyclopts import App
+from typing import Annotated
 
-from genledger.options import Data, DryRun, Json, database_of
+from cyclopts import App, Parameter
+
+from genledger.options import Data, DryRun, Json, WrongUse, database_of
 from genledger.output import print_json, print_rows, say
 
 app = App(
@@ -50,10 +52,19 @@ def upgrade(revision: str = "head", /, *, dry_run: DryRun = False, data: Data = 
 @app.command(
     help_prologue="""Examples:
   genledger db downgrade 20250725_001 --dry-run
-  genledger db downgrade base
+  genledger db downgrade base --yes
 """
 )
-def downgrade(revision: str, /, *, dry_run: DryRun = False, data: Data = None) -> int:
+def downgrade(
+    revision: str,
+    /,
+    *,
+    yes: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Do it: tables go, with their rows.")
+    ] = False,
+    dry_run: DryRun = False,
+    data: Data = None,
+) -> int:
     """Take the tables down to a revision, with the rows they hold. The log has all that views are made of.
 
     Parameters
@@ -67,8 +78,10 @@ def downgrade(revision: str, /, *, dry_run: DryRun = False, data: Data = None) -
     if dry_run:
         above = _steps("" if revision == "base" else revision, up_to=schema.current(path))
         say(f"would undo: {', '.join(reversed(above)) or 'nothing'}")
-    else:
+    elif yes:
         print(schema.downgrade(path, revision) or "base")
+    else:
+        raise WrongUse("this drops tables with their rows: say --yes, or --dry-run to see which revisions")
     return 0
 
 
@@ -151,6 +164,5 @@ def check(*, json: Json = False, data: Data = None) -> int:
     if json:
         print_json({"problems": problems})
     else:
-        for problem in problems:
-            print(problem)
+        print("\n".join(problems) or "all well")
     return DIFFERENT if problems else 0

@@ -21,6 +21,8 @@ app = App(
 def explain(id: str, *, service: Service = Service(), json: Json = False) -> int:
     """Tell one generation's whole history: each version, what was decided, and where it is counted.
 
+    What each decision (counted, amended, duplicate, ...) means: docs/fates.md.
+
     Parameters
     ----------
     id

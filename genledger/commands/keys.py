@@ -11,11 +11,11 @@ from streams.organizations import Rights
 
 app = App(
     name="keys",
-    help="API keys: make, list, revoke.",
+    help="API keys: make, list, revoke. Until the first is made, a service on loopback is open.",
     help_prologue="""Examples:
   genledger keys create --org acme
   genledger keys create --rights admin
-  genledger keys revoke 3f9a
+  genledger keys revoke key_3f9ac0d217b85e64
 """,
 )
 
@@ -39,7 +39,13 @@ def create(
     service: Service = Service(),
     json: Json = False,
 ) -> int:
-    """Make an API key and print it. It is shown this once: keep it."""
+    """Make an API key and print it. It is shown this once: keep it.
+
+    The first key closes the door: from then on every request needs one, and
+    the commands take theirs from GENLEDGER_KEY. When the first key is not an
+    administrator's, one of those is made with it, and printed on a second
+    line, `administrator: glk_...`.
+    """
     with service.client(offline=True) as client:
         found = client.post(ROUTE, {"organization": org, "rights": rights})
     if json:
@@ -48,8 +54,9 @@ def create(
         say(f"Key {found['id']} with the rights of a {rights}. It is not shown again:")
         print(found["secret"])
         if "administrator" in found:
-            say("From now on a key is needed. An administrator's was made with it, shown this once:")
-            say(found["administrator"]["secret"])
+            print(f"administrator: {found['administrator']['secret']}")
+            say("From now on a key is needed, so an administrator's was made too. It is not shown again:")
+            say("keep it, and set GENLEDGER_KEY to it for commands such as this one.")
     return 0
 
 
@@ -70,8 +77,8 @@ def list_(*, service: Service = Service(), json: Json = False) -> int:
 
 @app.command(
     help_prologue="""Examples:
-  genledger keys revoke 3f9a
-  genledger keys revoke 3f9a --dry-run
+  genledger keys revoke key_3f9ac0d217b85e64
+  genledger keys revoke key_3f9ac0d217b85e64 --dry-run
 """
 )
 def revoke(id: str, *, dry_run: DryRun = False, service: Service = Service()) -> int:

@@ -24,8 +24,14 @@ COLUMNS = ["id", "name", "markup", "timezone", "monthly_limit", "billing_email",
 Name = Annotated[str | None, Parameter(help="How people call it.")]
 Markup = Annotated[str | None, Parameter(help="What its costs are multiplied by, an exact decimal: 1.3")]
 Timezone = Annotated[str | None, Parameter(help="Where its days begin: Europe/Warsaw")]
-MonthlyLimit = Annotated[str | None, Parameter(help="Dollars a month, as a decimal; '' lifts it.")]
+MonthlyLimit = Annotated[
+    str | None,
+    Parameter(help="Dollars a month, as a decimal; '' lifts it. Kept for information: nothing is refused."),
+]
 BillingEmail = Annotated[str | None, Parameter(help="Where its statements go.")]
+Active = Annotated[
+    bool | None, Parameter(help="Whether it is in use. Kept for information: nothing is refused.")
+]
 ProviderKey = Annotated[
     str | None,
     Parameter(help="Where its provider's key is found: env:NAME or file:PATH. Never the key itself."),
@@ -94,12 +100,14 @@ def set_(
     monthly_limit: MonthlyLimit = None,
     billing_email: BillingEmail = None,
     provider_key: ProviderKey = None,
-    active: Annotated[bool | None, Parameter(help="Whether it is in use.")] = None,
+    active: Active = None,
     effective: Effective = None,
     service: Service = Service(),
     json: Json = False,
 ) -> int:
     """Change an organisation's settings from a moment on. What is counted already stays as it was rated.
+
+    It prints what was set, and from when on it counts.
 
     Parameters
     ----------
@@ -130,8 +138,37 @@ def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> i
     if json:
         print_json(found)
     else:
-        print_rows([found], COLUMNS, "table")
+        _tell_change(found)
     return 0
+
+
+def _tell_change(organization: dict[str, Any]) -> None:
+    """What was set, and from when on: the newest of the changes."""
+    changes = organization.get("history") or []
+    if not changes:
+        print(f"{visible(organization['id'])}: every value is the default")
+        return
+    # Without their Z, times with and without a fraction sort as they follow each other.
+    newest = max(changes, key=lambda change: str(change["logged_at"]).rstrip("Z"))
+    print(f"{visible(organization['id'])} {_change_text(newest)}")
+
+
+def _change_text(change: dict[str, Any]) -> str:
+    when = "always" if change["effective"] == "always" else f"from {change['effective']}"
+    values = {name: change[name] for name in COLUMNS if change.get(name) is not None}
+    texts = [f"{name} {'lifted' if value == '' else _shown(value)}" for name, value in values.items()]
+    return f"{when}: {', '.join(texts)}"
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else visible(value)
+
+
+def _row(organization: dict[str, Any]) -> dict[str, str]:
+    """The values as they count now; what was never set, or was lifted, by what stands for it."""
+    absent = {"markup": "default", "timezone": "default", "monthly_limit": "none", "active": "yes"}
+    found = {name: _shown(organization.get(name)) for name in COLUMNS}
+    return {name: text or absent.get(name, "") for name, text in found.items()}
 
 
 def _exists(client: Client, id: str) -> bool:
@@ -152,10 +189,17 @@ def _exists(client: Client, id: str) -> bool:
 """,
 )
 def list_(*, service: Service = Service(), json: Json = False) -> int:
-    """List the organisations that have settings, with their values as they count now."""
+    """List the organisations that have settings, with their values as they count now.
+
+    Those that only have usage are not here. `default` is the setting of the
+    service: GENLEDGER_DEFAULT_MARKUP, GENLEDGER_DEFAULT_TIMEZONE.
+    """
     with service.client(offline=True) as client:
         found = client.get(ROUTE)["organizations"]
-    print_rows(found, COLUMNS, "json" if json else "table")
+    if json:
+        print_json(found)
+    else:
+        print_rows([_row(organization) for organization in found], COLUMNS, "table")
     return 0
 
 
@@ -178,9 +222,10 @@ def show(id: str, *, service: Service = Service(), json: Json = False) -> int:
     if json:
         print_json(found)
         return 0
-    print_rows([found], COLUMNS, "table")
+    print_rows([_row(found)], COLUMNS, "table")
     history = found.get("history") or []
     if history:
         print()
-        print_rows(history, list(dict.fromkeys(name for change in history for name in change)), "table")
+    for change in history:
+        print(_change_text(change))
     return 0

@@ -13,7 +13,11 @@ from genledger.output import print_json, print_rows, say, visible
 
 app = App(
     name="rejected",
-    help="What was not taken, with its bytes: list, show, and publish again.",
+    help="""What was acknowledged and then not counted, with its bytes: list, show, and publish again.
+
+Quarantined records, conflicts and expired ones (docs/fates.md), for 30 days. Events that the door
+refused are not here: their producer was told, and nothing of them was kept.
+""",
     help_prologue="""Examples:
   genledger rejected list
   genledger rejected show 2/17
@@ -39,7 +43,7 @@ def list_(
     service: Service = Service(),
     json: Json = False,
 ) -> int:
-    """List what was not taken: its place, its reason, and what was wrong."""
+    """List what was not counted: its place, its reason, and what was wrong."""
     with service.client(offline=True) as client:
         found = [*_every(client, limit)]
     if json:

@@ -15,5 +15,5 @@ def test_a_change_counts_from_the_log_time_of_its_record() -> None:
     acme = directory.organization("acme")
     assert acme is not None
     assert [change.logged_ms for change in acme.history] == [5, 103]
-    assert value_at(acme, "markup", time_ns=1, known_ms=102) == "1.2"
-    assert value_at(acme, "markup", time_ns=1, known_ms=103) == "1.3"
+    assert value_at(acme, "markup", time_ns=1, known_ms=103) == "1.2"
+    assert value_at(acme, "markup", time_ns=1, known_ms=104) == "1.3"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.shim import Shim
-from tests.road.harness import wait_until
-from tests.road.test_faults import event, post, running, totals
+from tests.road.harness import running, wait_until
+from tests.road.test_faults import event, post, totals
 
 
 @pytest.fixture(scope="module")

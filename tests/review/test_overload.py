@@ -67,6 +67,6 @@ async def test_the_door_has_filled_the_queue_when_the_ledger_publishes(tmp_path:
 
 
 def test_bounds_that_no_batch_could_pass() -> None:
-    """A queue smaller than what one batch writes is refused at start, not found out by a ledger that stops."""
+    """A queue smaller than what one batch writes is refused at start, not by a ledger that stops."""
     with pytest.raises(SettingError):
         load({}, None, append_records_max=1000, batch_records_max=4000)

@@ -8,7 +8,7 @@ from tests.ledger.sim import NOON_MS, Sim
 
 
 def test_an_organisation_that_was_unknown_then() -> None:
-    """Where unknown organisations are rejected: what was refused before the organisation was made stays so."""
+    """Where unknown organisations are rejected: what was refused before one was made stays so."""
     sim = Sim()
     sim.rules = Rules(sim.directory, "1.5", "UTC", unknown="reject")
     sim.post(organization="acme", cost="1").run()

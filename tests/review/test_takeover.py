@@ -47,8 +47,6 @@ def test_the_latest_date_outlives_a_conflict(authority: str) -> None:
     # The retention job: everything before the 15th goes, the horizon is the 17th.
     run = Horizon("run", nanoseconds_of("2026-11-15T00:00:00Z"), nanoseconds_of("2026-11-17T00:00:00Z"))
     sim.table[horizon_key(0)] = run
-    sim.append(
-        b"gen-1", None, (("kind", b"forget"), ("run", b"run"), ("cutoff_ns", b"%d" % run.cutoff_ns))
-    )
+    sim.append(b"gen-1", None, (("kind", b"forget"), ("run", b"run"), ("cutoff_ns", b"%d" % run.cutoff_ns)))
     sim.post(organization="acme", created_at=late, cost="1").run()
     assert sum(requests for requests, *_ in sim.totals.values()) == 1, sim.fates
