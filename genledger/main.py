@@ -66,7 +66,7 @@ app = App(
   genledger publish usage.ndjson
   genledger report --org acme --month 2026-11
 """,
-    help_epilogue="""Settings: the environment, then genledger.toml, then defaults; `genledger config show` lists them.
+    help_epilogue="""Settings: the environment, genledger.toml, defaults; see `genledger config show`.
 Once there are API keys, commands show the one in GENLEDGER_KEY.
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check found a difference.
 """,

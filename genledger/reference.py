@@ -23,9 +23,12 @@ COMMANDS_INTRO = """# Commands
 
 Data goes to stdout, progress and errors to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check
 found a difference. Commands that ask the running service find it at `http://<GENLEDGER_HOST>:<GENLEDGER_PORT>`,
-at `GENLEDGER_URL`, or at `--url`, and show it the API key in `GENLEDGER_KEY`. While no service runs, those
-that change something (`orgs`, `keys`, `users`, `publish`, `rejected redrive`) work on the files themselves;
-`db` and `report` always do.
+at `GENLEDGER_URL`, or at `--url`, and show it the API key in `GENLEDGER_KEY` (or `--key`). While no
+service runs, `orgs`, `keys`, `users`, `publish` and `rejected` work on the files in the data folder; `db` and
+`report` always do. A ledger is made by `genledger serve` only: a folder without one is refused.
+
+What `books` and `explain` call counted, amended, duplicate and so on: [fates.md](fates.md). How to rebuild
+the views: [../README.md](../README.md#rebuild-the-views).
 """
 
 SETTINGS_INTRO = """# Settings
@@ -33,7 +36,8 @@ SETTINGS_INTRO = """# Settings
 The environment first, then `genledger.toml` in the working directory (the same names, such as
 `GENLEDGER_PORT = 9000`), then these defaults. An unknown `GENLEDGER_` name is an error. `genledger config
 show --origin` says what is in force and where it came from. A secret may be given as a file: the name with
-`_FILE` holds its path.
+`_FILE` holds its path. An organisation is known (GENLEDGER_UNKNOWN_ORGANIZATIONS) when it has settings, as
+`genledger orgs list` shows them; usage alone does not make it known.
 
 | setting | default | what for |
 | --- | --- | --- |

@@ -8,7 +8,7 @@ may read, or "" for all. Another's figures are a 404, the same as figures that a
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -28,6 +28,17 @@ STREAMS_MAX = 100
 KEEP_ALIVE_S = 15.0
 STREAM_PAUSE_S = 0.25  # at most four events a second to each listener
 
+# A parameter's name, and what it means: the gateway in front refuses a request that has any other.
+Query = tuple[tuple[str, str], ...]
+ORGANIZATION: Query = (("org", "the organisation's id; all that the key may read unless given"),)
+DAYS: Query = (
+    *ORGANIZATION,
+    ("from", "the first day, such as 2026-11-20"),
+    ("to", "the last day, itself within"),
+)
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
+
 _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
 
@@ -40,9 +51,19 @@ def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends:
         web.get("/api/v1/usage/users", api.users),
         web.get("/api/v1/usage/models", api.models),
         web.get("/api/v1/usage/live", api.live),
-        web.get("/api/v1/usage/stream", api.stream),
+        web.get("/api/v1/usage/stream", api.stream, allow_head=False),
         web.get("/api/v1/books", api.books),
     ]
+
+
+def takes(query: Query) -> Callable[[Handler], Handler]:
+    """Note at a handler which parameters it knows."""
+
+    def noted(handler: Handler) -> Handler:
+        handler.query = query  # type: ignore[attr-defined]
+        return handler
+
+    return noted
 
 
 class Api:
@@ -55,23 +76,29 @@ class Api:
         self._ends = ends
         self._streams = 0
 
+    @takes(DAYS)
     async def daily(self, request: web.Request) -> web.Response:
         """Days of organisations."""
         return await self._usage(request, "daily")
 
+    @takes(DAYS)
     async def users(self, request: web.Request) -> web.Response:
         """Days of users."""
         return await self._usage(request, "users")
 
+    @takes(DAYS)
     async def models(self, request: web.Request) -> web.Response:
         """Days of models."""
         return await self._usage(request, "models")
 
+    @takes(ORGANIZATION)
     async def live(self, request: web.Request) -> web.Response:
         """Today's counters."""
         organization = _organization(request)
         if organization is None:
             return _not_found()
+        if not organization and "org" in request.query:
+            return _unnamed()
         return _json(await self._live(organization))
 
     async def books(self, request: web.Request) -> web.Response:
@@ -83,11 +110,14 @@ class Api:
         metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
         return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 
+    @takes(ORGANIZATION)
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Today's counters as server-sent events: at once, and whenever they change."""
         organization = _organization(request)
         if organization is None:
             return _not_found()
+        if not organization and "org" in request.query:
+            return _unnamed()
         if self._streams >= STREAMS_MAX:
             busy = _error(503, "busy", f"there are {STREAMS_MAX} streams already")
             busy.headers["Retry-After"] = "10"
@@ -104,7 +134,7 @@ class Api:
         )
         await response.prepare(request)
         sent = b""
-        while True:
+        while request.get("still_allowed", _yes)():
             body = msgspec.json.encode(await self._live(organization))
             event = b"event: live\ndata: " + body + b"\n\n" if body != sent else b": still here\n\n"
             try:
@@ -120,6 +150,7 @@ class Api:
                     if msgspec.json.encode(await self._live(organization)) != sent:
                         break
                     await asyncio.sleep(STREAM_PAUSE_S)
+        return response
 
     async def _live(self, organization: str) -> Mapping[str, Any]:
         page = await self._queries.live(self._clock(), organization)
@@ -129,6 +160,8 @@ class Api:
         organization = _organization(request)
         if organization is None:
             return _not_found()
+        if not organization and "org" in request.query:
+            return _unnamed()
         days = {}
         for name in ("from", "to"):
             try:
@@ -143,6 +176,10 @@ class Api:
         response = web.Response(text=csv_text(COLUMNS[kind], page.rows, _NUMBERS), content_type="text/csv")
         response.headers["X-Truncated"] = str(page.truncated).lower()
         return response
+
+
+def _yes() -> bool:
+    return True
 
 
 def _organization(request: web.Request) -> str | None:
@@ -165,6 +202,11 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 def _not_found() -> web.Response:
     return _error(404, "not_found", "there is nothing here")
+
+
+def _unnamed() -> web.Response:
+    """`?org=` with nothing behind it is a script's empty variable, not a wish to see everybody's figures."""
+    return _error(400, "bad_request", "must not be empty: leave it out for all that the key may read", "org")
 
 
 def _error(status: int, code: str, message: str, field: str = "") -> web.Response:

@@ -12,7 +12,7 @@ import msgspec
 from streams import times, topics
 from streams.errors import LogMismatch
 from streams.log.interface import Record
-from streams.organizations import Organization, User, latest, user_id_at
+from streams.organizations import ALL_KNOWN_MS, Organization, User, latest, user_id_at
 
 _organization = msgspec.json.Decoder(Organization)
 _user = msgspec.json.Decoder(User)
@@ -98,7 +98,7 @@ def organization_row(organization: Organization, time_ms: int) -> OrganizationRo
 def user_row(user: User, time_ms: int) -> UserRow:
     """A user's mapping as it counts on the day (in UTC) of a log time. Without one it is inactive."""
     today = times.day_of(time_ms * times.MS_NS, "UTC")
-    user_id = user_id_at(user, today, time_ms)
+    user_id = user_id_at(user, today, ALL_KNOWN_MS)
     return UserRow(
         organization=user.organization,
         user=user.user,

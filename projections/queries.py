@@ -61,10 +61,21 @@ _STATEMENT: Mapping[By, tuple[str, str, str]] = {
         "openrouter_user_id",
     ),
 }
-_SUMS = """sum(total_requests) AS requests, sum(unpriced_requests) AS unpriced_requests,
-    sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
-    sum(total_tokens) AS total_tokens, sum(raw_cost_nano) AS raw_cost_nano,
-    sum(markup_cost_nano) AS markup_cost_nano"""
+_SUMMED = (
+    ("requests", "total_requests"),
+    ("unpriced_requests", "unpriced_requests"),
+    ("prompt_tokens", "prompt_tokens"),
+    ("completion_tokens", "completion_tokens"),
+    ("total_tokens", "total_tokens"),
+    ("raw_cost_nano", "raw_cost_nano"),
+    ("markup_cost_nano", "markup_cost_nano"),
+)
+# A month's sum may be more than 64 bits though no row is: its two halves are summed apart, and joined here.
+_HALF = 1_000_000_000
+_SUMS = ", ".join(
+    f"sum({column} / {_HALF}) AS {name}_high, sum({column} % {_HALF}) AS {name}_low"
+    for name, column in _SUMMED
+)
 
 
 # The fields of a row of `usage`, in order.
@@ -152,7 +163,7 @@ class Queries:
         rows = await self._all(query, values)
         if len(rows) > STATEMENT_ROWS_MAX:
             raise ViewError(f"more than {STATEMENT_ROWS_MAX} lines: ask by day or by model")
-        return rows
+        return [_joined(row) for row in rows]
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -199,6 +210,12 @@ def statement_query(organization: str, month: str, by: By) -> tuple[str, list[An
         f" AND usage_date <= ? GROUP BY {group} ORDER BY {group} LIMIT ?"
     )
     return query, [organization, f"{month}-01", f"{month}-31", STATEMENT_ROWS_MAX + 1]
+
+
+def _joined(row: Row) -> Row:
+    for name, _ in _SUMMED:
+        row[name] = row.pop(f"{name}_high") * _HALF + row.pop(f"{name}_low")
+    return row
 
 
 def live_row(row: Mapping[str, Any], now_ms: int) -> Row:

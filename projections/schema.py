@@ -8,6 +8,7 @@ nothing behind when it fails. Underneath is Alembic, with the revisions in `migr
 """
 
 import logging
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HEAD = "20261121_003"
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
+_STEP = re.compile(r"[+-][0-9]{1,3}")
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +175,8 @@ def upgrade(path: Path, revision: str = "head") -> str:
     """Bring the tables up to a revision; the one they are at then."""
     from alembic import command
 
+    check_revision(revision)
+    _check_stamp(path)
     return _change(path, lambda config: command.upgrade(config, revision), f"upgrade to {revision}")
 
 
@@ -180,6 +184,8 @@ def downgrade(path: Path, revision: str) -> str:
     """Take the tables down to a revision (`base` for none), with the rows they hold."""
     from alembic import command
 
+    check_revision(revision)
+    _check_stamp(path)
     return _change(path, lambda config: command.downgrade(config, revision), f"downgrade to {revision}")
 
 
@@ -187,7 +193,52 @@ def stamp(path: Path, revision: str) -> str:
     """Say which revision the tables are at, without touching them; refused if they are not like it."""
     from alembic import command
 
+    check_stamp(path, revision)
     return _change(path, lambda config: command.stamp(config, revision), f"stamp as {revision}")
+
+
+def check_revision(revision: str) -> None:
+    """Refuse what names no revision; `head`, `base` and steps such as +1 or -1 do."""
+    known = [step.id for step in history()]
+    if revision not in (*known, "head", "base") and _STEP.fullmatch(revision) is None:
+        raise SchemaMismatch(f"there is no revision {revision}: they are {', '.join(known)}, head and base")
+
+
+def check_stamp(path: Path, revision: str) -> None:
+    """Refuse a revision that the tables of a file are not like."""
+    check_revision(revision)
+    if _STEP.fullmatch(revision):
+        raise SchemaMismatch(f"{revision} is a step: name the revision that the tables are like")
+    wanted = {"head": HEAD, "base": ""}.get(revision, revision)
+    found, problems = like(path), differences(path, wanted)
+    if found == wanted and not problems:
+        return
+    said = "no revision" if found is None else f"revision {found or 'base'}"
+    why = f" ({'; '.join(problems)})" if problems else ""
+    raise SchemaMismatch(f"{path} was not stamped: its tables are like {said}, not like {revision}{why}")
+
+
+def like(path: Path) -> str | None:
+    """The revision whose tables a file has, whatever its stamp says; '' for none of them, None for a mix."""
+    names = ["", *(step.id for step in history())]
+    if not path.exists():
+        return ""
+    with closing(_reader(path)) as connection:
+        _current(connection, path)
+        found = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        for revision in reversed(names):
+            newer = {name for name, table in TABLES.items() if table.since > revision}
+            if not newer & found and not _differences(connection, revision):
+                return revision
+    return None
+
+
+def differences(path: Path, revision: str) -> Sequence[str]:
+    """What a file's tables lack of what a revision makes, one line each."""
+    if not path.exists():
+        return [f"table {name} is missing" for name, table in TABLES.items() if table.since <= revision]
+    with closing(_reader(path)) as connection:
+        return _differences(connection, revision)
 
 
 def current(path: Path) -> str:
@@ -227,6 +278,19 @@ def require_head(path: Path) -> None:
         if revision > HEAD:
             advice = "a newer genledger made it, so upgrade genledger"
         raise SchemaMismatch(f"{path} is at revision {revision or 'none'}, not {HEAD}: {advice}")
+
+
+def _check_stamp(path: Path) -> None:
+    """Refuse to go on from a stamp that is not true: the steps from there would not fit the tables."""
+    stamped = current(path)
+    if stamped and stamped not in (step.id for step in history()):
+        return  # a newer genledger's: said by the prerequisites
+    found = like(path)
+    if found is not None and found != stamped:
+        raise SchemaMismatch(
+            f"{path} says that it is at revision {stamped or 'none'}, but its tables are like"
+            f" {found or 'base'}: run `genledger db stamp {found or 'base'}`, then this again"
+        )
 
 
 def _change(path: Path, work: Callable[["Config"], None], what: str) -> str:

@@ -23,6 +23,7 @@ from streams.errors import GenledgerError
 from streams.generation import TEXT_BYTES_MAX
 from streams.log.interface import Message
 from streams.organizations import (
+    ALL_KNOWN_MS,
     HISTORY_MAX,
     ORGANIZATION_FIELDS,
     Change,
@@ -59,8 +60,19 @@ class BadChange(GenledgerError):
         self.error = error
 
 
+class LastKey(GenledgerError):
+    """The key to be revoked is the last administrator's."""
+
+
+class NoOrganization(GenledgerError):
+    """The organisation to be changed has no settings."""
+
+
 class OrganizationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a caller asks for: values that are None stay as they are. `effective` is a date or an instant."""
+    """What a caller asks for: values that are None stay as they are. `effective` is a date or an instant.
+
+    `must_exist` changes an organisation that has settings already, and makes none by a slip of the pen.
+    """
 
     id: str
     name: str | None = None
@@ -71,6 +83,7 @@ class OrganizationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     provider_key: str | None = None
     active: bool | None = None
     effective: str | None = None
+    must_exist: bool = False
 
 
 def checked_text(field: str, text: str, bytes_max: int, *, empty: bool = False) -> str:
@@ -111,7 +124,7 @@ def _check(field: str, check: Callable[[str], object], text: str) -> None:
 
 
 def _check_reference(text: str) -> None:
-    if text.lower().startswith(_SECRET_WORDS):
+    if text.lower().startswith(_SECRET_WORDS) or text.lower().partition(":")[2].startswith(_SECRET_WORDS):
         raise BadChange("provider_key", "looks like a secret: give a reference to it, such as env:NAME")
     if not _REFERENCE.fullmatch(text):
         raise BadChange("provider_key", "must be a reference: env:NAME, file:PATH or name:NAME")
@@ -134,7 +147,7 @@ def effective_ns_of(
         zone = change.timezone
     elif organization is not None:
         about_ns = times.midnight_ns(day, zone)
-        zone = str(value_at(organization, "timezone", about_ns, time_ms) or zone)
+        zone = str(value_at(organization, "timezone", about_ns, ALL_KNOWN_MS) or zone)
     return times.midnight_ns(day, zone)
 
 
@@ -193,10 +206,12 @@ class Administration:
         self._lock = asyncio.Lock()
 
     async def change_organization(self, change: OrganizationChange) -> tuple[Organization, bool]:
-        """Create or change an organisation; whether it is new."""
+        """Create or change an organisation; whether it is new. `NoOrganization` when it must not be."""
         async with self._lock:
             await self._directory.refresh()
             known = self._directory.organization(change.id)
+            if known is None and change.must_exist:
+                raise NoOrganization(f"organisation {change.id} has no settings: create it first")
             changed = changed_organization(known, change, self._zone, self._clock())
             if changed is not known:
                 await self._write(changed)
@@ -232,13 +247,18 @@ class Administration:
             await self._write(*(key for key, _ in made))
             return made
 
-    async def revoke_key(self, id: str) -> Key | None:
-        """End a key, at once; None when there is none. Revoking twice changes nothing."""
+    async def revoke_key(self, id: str, *, force: bool = False) -> Key | None:
+        """End a key, at once; None when there is none. Revoking twice changes nothing.
+
+        The last administrator's is only ended by force: after it nobody can change settings over HTTP.
+        """
         async with self._lock:
             await self._directory.refresh()
             key = self._directory.key(id)
             if key is None or key.revoked_ms is not None:
                 return key
+            if not force and [key] == [one for one in self._directory.keys() if is_administrator(one)]:
+                raise LastKey(f"{key.id} is the last administrator's key")
             revoked = msgspec.structs.replace(key, revoked_ms=self._clock())
             await self._write(revoked)
             return revoked
@@ -254,7 +274,7 @@ class Administration:
         time_ms = self._clock()
         time_ns = time_ms * times.MS_NS
         settings = self._directory.organization(organization)
-        zone = settings and value_at(settings, "timezone", time_ns, time_ms)
+        zone = settings and value_at(settings, "timezone", time_ns, ALL_KNOWN_MS)
         return times.day_of(time_ns, str(zone or self._zone))
 
     async def _write(self, *things: Organization | User | Key) -> None:

@@ -49,6 +49,9 @@ LatencyMs = Annotated[int, msgspec.Meta(ge=0, le=LATENCY_MS_MAX)]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIELD = re.compile(r" - at `\$\.?([A-Za-z_]*).*`$")
+_WANTED = re.compile(r"Expected `([a-z]+)")
+_BOUND = re.compile(r"Expected `int` (>=|<=) ([0-9]+)")
+_PLAIN = {"int": "a whole number", "str": "text", "bool": "true or false", "object": "a JSON object"}
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 # Keys of the retention job's own records: a generation of such a name would be compacted away with them.
 RESERVED_IDS = ("horizon-", "balance-")
@@ -258,7 +261,21 @@ def _bad(message: str) -> BadEvent:
         if missing:
             return BadEvent(missing.group(1), "is required")
         return BadEvent("", "must be a JSON object")
-    return BadEvent(field.group(1), message[: field.start()])
+    return BadEvent(field.group(1), in_plain_words(message[: field.start()]))
+
+
+def in_plain_words(message: str) -> str:
+    """What msgspec says of a JSON value, for people who send JSON and know no Python."""
+    bound = _BOUND.match(message)
+    if bound:
+        return f"must be at {'least' if bound.group(1) == '>=' else 'most'} {bound.group(2)}"
+    if message.startswith("Invalid enum value"):
+        return f"must not be {message.removeprefix('Invalid enum value ')}"
+    if "out of range" in message:
+        return "must be a whole number within its bounds"
+    wanted = _WANTED.match(message)
+    plain = _PLAIN.get(wanted.group(1)) if wanted else None
+    return f"must be {plain}" if plain else message
 
 
 def wire_of(event: Generation) -> Wire:

@@ -25,6 +25,9 @@ from streams.rules import Rules
 
 EARLY_NS_MAX = times.DAY_NS
 ERROR_LENGTH_MAX = 500
+# What a record needs to be published again as it was.
+KEPT_HEADERS = ("schema", "kind", "force", "known", "run", "cutoff_ns", "horizon_ns")
+KEPT_BYTES_MAX = 4096
 
 
 class Here(msgspec.Struct, frozen=True, gc=False):
@@ -329,12 +332,12 @@ def fact_of(decision: Decision, record: Record, prev: int) -> Fact:
 
 def rejected_message(decision: Decision, record: Record) -> Message:
     """A record that was not taken, with its bytes as they came, why, and where it stood."""
-    kept = tuple((name, value) for name, value in record.headers if name in ("schema", "kind", "force"))
+    kept = tuple((name, value) for name, value in record.headers if name in KEPT_HEADERS)
     headers = (
         ("reason", decision.reason.encode()),
         ("error", decision.detail.encode()),
         ("partition", b"%d" % record.partition),
         ("offset", b"%d" % record.offset),
-        *((name, value[:256]) for name, value in kept),
+        *((name, value[:KEPT_BYTES_MAX]) for name, value in kept),
     )
     return Message(topics.REJECTED, record.partition, record.key, record.value, headers)

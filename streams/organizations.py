@@ -20,6 +20,8 @@ import msgspec
 Rights = Literal["producer", "reader", "admin"]
 KEY_PREFIX = "glk_"
 HISTORY_MAX = 1000
+# As `known_ms`: by everything that the history holds.
+ALL_KNOWN_MS = 2**62
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -84,13 +86,20 @@ class Key(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def with_change(organization: Organization, change: Change) -> Organization:
-    """The organisation with one more change in its history, which stays sorted."""
+    """The organisation with one more change in its history, which stays sorted.
+
+    It is logged behind all others, whatever the clock says: the newest in a record is the one it adds.
+    """
+    newest_ms = max((one.logged_ms for one in organization.history), default=-1)
+    change = msgspec.structs.replace(change, logged_ms=max(change.logged_ms, newest_ms + 1))
     history = sorted((*organization.history, change), key=lambda c: (c.effective_ns, c.logged_ms))
     return msgspec.structs.replace(organization, history=tuple(history))
 
 
 def with_mapping(user: User, mapping: Mapping) -> User:
-    """The user with one more mapping in its history, which stays sorted."""
+    """The user with one more mapping in its history, which stays sorted and in the log's order."""
+    newest_ms = max((one.logged_ms for one in user.history), default=-1)
+    mapping = msgspec.structs.replace(mapping, logged_ms=max(mapping.logged_ms, newest_ms + 1))
     history = sorted((*user.history, mapping), key=lambda m: (m.effective_day, m.logged_ms))
     return msgspec.structs.replace(user, history=tuple(history))
 
@@ -142,7 +151,7 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def latest(organization: Organization, known_ms: int) -> dict[str, str | bool | None]:
-    """Every value as it counts now."""
-    now_ns = known_ms * 1_000_000
-    return {name: value_at(organization, name, now_ns, known_ms) for name in ORGANIZATION_FIELDS}
+def latest(organization: Organization, now_ms: int) -> dict[str, str | bool | None]:
+    """Every value as it counts now, by all that is known of it."""
+    now_ns = now_ms * 1_000_000
+    return {name: value_at(organization, name, now_ns, ALL_KNOWN_MS) for name in ORGANIZATION_FIELDS}

@@ -3,6 +3,7 @@
 `FakeGateway` answers over real HTTP as the gateway does; the real one is tested with the road itself.
 """
 
+import asyncio
 import gzip
 import json
 import os
@@ -21,9 +22,12 @@ import pytest
 
 from genledger import publisher
 from genledger.main import app, run
+from genledger.options import Service
 from genledger.reference import commands
-from streams import generation
+from streams import generation, topics
 from streams.errors import BadEvent
+from streams.log.partition import partition_of
+from streams.log.sqlite.log import open_log
 
 EVERY_COMMAND = list(commands(app))
 
@@ -38,9 +42,12 @@ class FakeGateway(ThreadingHTTPServer):
         self.bodies = []  # the lines of each body that was taken, in order
         self.asked = []  # (method, path, query, body, authorization)
         self.answers = {}  # (method, path): JSON to answer with
+        self.refuse_with = 404  # what has no answer
         self.next_statuses = []  # statuses to answer publishing with, before taking anything
+        self.answers["GET", "/api/v1/status"] = {"log": "ledger-1", "roles": {}, "lag": {}}
         self.refuse_body_with = b"\x00"  # a body with these bytes is refused as a whole
         self.delay_s = 0.0
+        self.stop_after = None  # so many bodies, then no more
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     @property
@@ -65,35 +72,40 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.server.asked.append((self.command, parts.path, query, body, self.headers["Authorization"]))
         if (self.command, parts.path) == ("POST", "/api/v1/generations"):
-            return self._take(body)
+            return self._take(body, strict=query.get("strict") == "1")
         answer = self.server.answers.get((self.command, parts.path))
         if answer is None:
+            status = self.server.refuse_with
             return self._answer(
-                404, {"error": {"code": "not_found", "message": "there is none", "field": ""}}
+                status, {"error": {"code": "not_found", "message": "there is none", "field": ""}}
             )
         return self._answer(200, answer)
 
-    def _take(self, body):
+    def _take(self, body, *, strict):
         time.sleep(self.server.delay_s)
+        if self.server.stop_after is not None and len(self.server.bodies) >= self.server.stop_after:
+            return self._answer(403, {"error": {"code": "forbidden", "message": "no", "field": ""}})
         if self.server.next_statuses:
             status = self.server.next_statuses.pop(0)
             error = {"error": {"code": "log_full", "message": "too much is waiting", "field": ""}}
             return self._answer(status, error, {"Retry-After": "0"})
         if self.server.refuse_body_with in body:
             return self._answer(400, {"error": {"code": "bad", "message": "not allowed here", "field": ""}})
-        rejected, taken = [], []
+        rejected, taken, ignored = [], [], {}
         for index, line in enumerate(body.splitlines()):
             try:
-                generation.decode(line)
+                known, names = generation.without_unknown_fields(line)
+                generation.decode(line if strict else known)
+                ignored |= dict.fromkeys(names)
                 taken.append(line)
             except BadEvent as error:
                 rejected.append({"index": index, "field": error.field, "error": error.error})
         self.server.bodies.append(taken)
-        answer = {"accepted": len(taken), "rejected": rejected, "ignored_fields": []}
+        answer = {"accepted": len(taken), "rejected": rejected, "ignored_fields": [*ignored]}
         return self._answer(202 if taken else 422, answer)
 
     def _answer(self, status, value, headers=None):
-        body = json.dumps(value).encode()
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         for name, text in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, text)
@@ -243,10 +255,78 @@ def test_publish_reports_each_rejected_line_by_its_number(gateway, tmp_path, cap
     file = write(tmp_path / "usage.ndjson", lines)
     assert run(["publish", file, "--json"]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"lines": 10, "accepted": 5, "rejected": 4}
+    assert json.loads(captured.out) == {
+        "lines": 10,
+        "accepted": 5,
+        "rejected": 4,
+        "blank": 1,
+        "ignored_lines": 0,
+        "ignored_fields": [],
+        "earlier_lines": 0,
+    }
     told = [line.partition(":")[0] for line in captured.err.splitlines() if line.startswith("line ")]
     assert told == ["line 5", "line 6", "line 9", "line 10"]
     assert gateway.ids == Counter({f"gen-{n}": 1 for n in range(1, 6)})
+
+
+def test_publish_names_the_fields_that_were_left_out(gateway, tmp_path, capsys):
+    """Unknown fields are named, with the number of lines that had them; --strict refuses those lines."""
+    odd = b'{"id":"odd","organization":"o","model":"m","kost":1,"colour":"red"}'
+    file = write(tmp_path / "usage.ndjson", [*events(3), odd, b'{"kost":1}'])
+    assert run(["publish", file, "--json"]) == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["ignored_lines"], sorted(found["ignored_fields"])) == (1, ["colour", "kost"])
+    assert "left out of 1 line: " in captured.err
+    assert run(["publish", file, "--strict", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["accepted"], found["rejected"], found["ignored_lines"]) == (3, 2, 0)
+
+
+def test_publish_keeps_refused_lines_as_they_came(gateway, tmp_path):
+    """--rejects has each refused line to the letter, whatever is wrong with it, and never the file itself."""
+    refused = [b'{"id":"x", "cost" : 1e0}', b"\xff", b"not json"]
+    file = write(tmp_path / "usage.ndjson", [*events(2), *refused, *events(1, start=3)])
+    assert run(["publish", file, "--rejects", "refused.ndjson", "--source", "backfill"]) == 1
+    assert (tmp_path / "refused.ndjson").read_bytes().splitlines() == refused
+    assert run(["publish", file, "--rejects", file]) == 2
+    assert len(gateway.ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"log": "ledger-1"}, {"log": "ledger-2"}), ({"log": "ledger-1"}, {}), ({}, {})],
+    ids=["another", "untold", "never told"],
+)
+def test_publish_begins_again_for_another_ledger(gateway, tmp_path, monkeypatch, capsys, one, other):
+    """A file half published to one ledger is published whole to another, or to one that does not tell."""
+    monkeypatch.setattr(publisher, "BATCH_LINES_MAX", 10)
+    gateway.answers["GET", "/api/v1/status"] = one
+    file = write(tmp_path / "usage.ndjson", events(25))
+    gateway.stop_after = 1
+    assert run(["publish", file]) == 1
+    assert len(gateway.ids) == 10
+    gateway.stop_after = None
+    gateway.answers["GET", "/api/v1/status"] = other
+    gateway.bodies.clear()
+    assert run(["publish", file]) == 0
+    captured = capsys.readouterr().err
+    assert "beginning at the start" in captured
+    assert "25 in this run, 0 earlier" in captured
+    assert len(gateway.ids) == 25
+
+
+def test_publish_tells_this_run_from_earlier_ones(gateway, tmp_path, monkeypatch, capsys):
+    """Going on in the same ledger, the last line says how many lines are of this run and how many not."""
+    monkeypatch.setattr(publisher, "BATCH_LINES_MAX", 10)
+    file = write(tmp_path / "usage.ndjson", events(25))
+    gateway.stop_after = 1
+    assert run(["publish", file]) == 1
+    gateway.stop_after = None
+    assert run(["publish", file]) == 0
+    assert (
+        "25 accepted, 0 rejected, 0 blank, of 25 lines: 15 in this run, 10 earlier" in capsys.readouterr().err
+    )
 
 
 def test_publish_sends_batches_of_a_thousand(gateway, tmp_path):
@@ -366,7 +446,7 @@ def test_publish_stops_when_the_key_is_refused(gateway, tmp_path, monkeypatch, c
     monkeypatch.setenv("GENLEDGER_KEY", "glk_x")
     gateway.next_statuses = [401]
     assert run(["publish", write(tmp_path / "usage.ndjson", events(3))]) == 1
-    assert "401" in capsys.readouterr().err
+    assert "set GENLEDGER_KEY, or give --key" in capsys.readouterr().err
     assert gateway.asked[0][4] == "Bearer glk_x"
 
 
@@ -414,8 +494,25 @@ def test_explain_asks_for_any_id_to_the_letter(gateway, capsys):
     assert "\\x1b[31m" in capsys.readouterr().err
 
 
-def test_report_sums_exactly(tmp_path, capsys):
+def test_report_says_how_current_it_is(gateway, monkeypatch, capsys):
+    """On stderr a statement says what waits, that nothing does, or that no service answers."""
+    assert run(["db", "upgrade"]) == 0
+    arguments = ["report", "--org", "acme", "--month", "2028-02", "--json"]
+    for lag, said in [({"ledger": 0}, "Up to date"), ({"ledger": 4, "summaries": 0}, "4 for ledger")]:
+        gateway.answers["GET", "/api/v1/status"] = {"lag": lag}
+        assert run(arguments) == 0
+        assert said in capsys.readouterr().err
+    monkeypatch.setenv("GENLEDGER_URL", "http://127.0.0.1:1")
+    capsys.readouterr()
+    assert run(arguments) == 0
+    captured = capsys.readouterr()
+    assert "no service answers" in captured.err
+    assert json.loads(captured.out)["lines"] == []
+
+
+def test_report_sums_exactly(tmp_path, monkeypatch, capsys):
     """A statement's total is the exact sum of its lines, far beyond what a float could hold."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
     assert run(["db", "upgrade"]) == 0
     with closing(sqlite3.connect(tmp_path / "data" / "genledger.db")) as database, database:
         for number, (model, nano) in enumerate([("=cmd", 9 * 10**16 + 1), ("b\x1b", 1)]):
@@ -464,6 +561,53 @@ def test_a_new_key_is_all_that_stdout_has(gateway, capsys):
     assert json.loads(gateway.asked[0][3]) == {"organization": "acme", "rights": "reader"}
 
 
+def test_the_administrators_key_that_comes_with_the_first_is_on_stdout_too(gateway, capsys):
+    """A first key that is not an administrator's brings one that is: `> file` keeps both."""
+    made = {"id": "k1", "secret": "glk_one", "administrator": {"id": "k2", "secret": "glk_two"}}
+    gateway.answers["POST", "/api/v1/keys"] = made
+    assert run(["keys", "create", "--org", "acme", "--key", "glk_mine"]) == 0
+    assert capsys.readouterr().out == "glk_one\nadministrator: glk_two\n"
+    assert gateway.asked[0][4] == "Bearer glk_mine"
+
+
+def test_orgs_tell_what_was_set_and_from_when(gateway, capsys):
+    """`set` prints the newest change; `show` prints defaults as such, and a lifted limit by that name."""
+    history = [
+        {"effective": "always", "logged_at": "2026-11-20T10:00:00Z", "name": "Acme", "active": False},
+        {"effective": "2026-11-20T11:00:00Z", "logged_at": "2026-11-20T10:00:01Z", "monthly_limit": ""},
+        {"effective": "2026-11-30T23:00:00Z", "logged_at": "2026-11-20T10:00:00.5Z", "markup": "1.3"},
+    ]
+    acme = {"id": "acme", "name": "Acme", "markup": None, "monthly_limit": "", "active": False}
+    gateway.answers["POST", "/api/v1/organizations"] = acme | {"history": [history[0], history[2]]}
+    assert run(["orgs", "set", "acme", "--markup", "1.3", "--effective", "2026-12-01"]) == 0
+    assert capsys.readouterr().out == "acme from 2026-11-30T23:00:00Z: markup 1.3\n"
+    gateway.answers["GET", "/api/v1/organizations/acme"] = acme | {"history": history}
+    assert run(["orgs", "show", "acme"]) == 0
+    _, values, _, *changes = capsys.readouterr().out.splitlines()
+    assert values.split() == ["acme", "Acme", "default", "default", "none", "no"]
+    assert changes == [
+        "always: name Acme, active no",
+        "from 2026-11-20T11:00:00Z: monthly_limit lifted",
+        "from 2026-11-30T23:00:00Z: markup 1.3",
+    ]
+
+
+def test_a_value_that_the_service_refuses_is_wrong_use(gateway, capsys):
+    """What the service answers with 422 exits with 2; another refusal with 1."""
+    gateway.refuse_with = 422
+    assert run(["orgs", "set", "acme", "--markup", "much"]) == 2
+    assert run(["users", "list", "--org", "acme"]) == 2
+    gateway.refuse_with = 403
+    assert run(["keys", "revoke", "key_1"]) == 1
+
+
+def test_a_stranger_is_not_taken_for_the_service(gateway, capsys):
+    """Where another program answers, the command says so."""
+    gateway.answers["GET", "/api/v1/books"] = gateway.answers["GET", "/api/v1/status"] = b"<html>"
+    assert run(["books"]) == 1
+    assert f"what answers at {gateway.url} is not genledger" in capsys.readouterr().err
+
+
 def test_an_organisation_is_made_once_and_changed_afterwards(gateway, capsys):
     """`orgs create` refuses one that is there; `orgs set` sends only what is given."""
     gateway.answers["GET", "/api/v1/organizations/acme"] = {"id": "acme"}
@@ -482,11 +626,14 @@ def test_db_goes_up_and_down_and_says_where_it_is(tmp_path, capsys):
     assert run(["db", "upgrade", "--dry-run"]) == 0
     assert not (tmp_path / "data" / "genledger.db").exists()
     assert run(["db", "upgrade"]) == 0
-    assert run(["db", "check"]) == 0
     capsys.readouterr()
+    assert run(["db", "check"]) == 0
+    assert capsys.readouterr().out == "all well\n"
     assert run(["db", "downgrade", "20250725_001", "--dry-run"]) == 0
     assert "20250725_002" in capsys.readouterr().err
-    assert run(["db", "downgrade", "20250725_001"]) == 0
+    assert run(["db", "downgrade", "20250725_001"]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert run(["db", "downgrade", "20250725_001", "--yes"]) == 0
     assert run(["db", "current"]) == 0
     assert capsys.readouterr().out.split() == ["20250725_001"] * 2
     assert run(["db", "history", "--json"]) == 0
@@ -502,9 +649,51 @@ def test_status_that_is_not_well_exits_with_1(gateway, capsys):
     assert run(["status"]) == 1
 
 
+def make_ledger():
+    """A log in ./data, as a service that ran once leaves it; its identity."""
+
+    async def made():
+        log = await open_log("sqlite:///data/log", topics.topic_table())
+        await log.close()
+        return log.identity
+
+    return asyncio.run(made())
+
+
+def test_the_files_tell_which_ledger_they_are(monkeypatch):
+    """Without a service, publish knows the log on the files by its identity."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    identity = make_ledger()
+    with Service().client(offline=True) as client:
+        assert publisher.ledger_of(client) == identity
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["publish", "usage.ndjson"],
+        ["orgs", "create", "acme"],
+        ["keys", "list"],
+        ["rejected", "list"],
+        ["report", "--org", "acme", "--month", "2026-11"],
+        ["books"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_makes_a_ledger(monkeypatch, tmp_path, arguments, capsys):
+    """Where neither a service nor a ledger is, a command fails, says what to do, and makes nothing."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    write(tmp_path / "usage.ndjson", events(1))
+    assert run([*arguments, "--data", "elsewhere"]) == 1
+    said = capsys.readouterr().err
+    assert "elsewhere" in said or "genledger serve" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["usage.ndjson"]
+
+
 def test_settings_are_changed_on_the_files_when_no_service_runs(monkeypatch, tmp_path, capsys):
     """Organisations, keys and users are made without a service, and the next command sees them."""
     monkeypatch.setenv("GENLEDGER_PORT", "1")
+    make_ledger()
     assert run(["orgs", "create", "acme", "--markup", "1.3"]) == 0
     assert run(["keys", "create", "--org", "acme"]) == 0
     assert run(["users", "map", "--org", "acme", "--user", "or-1", "--to", "alice"]) == 0
@@ -522,13 +711,8 @@ def test_settings_are_changed_on_the_files_when_no_service_runs(monkeypatch, tmp
 
 def test_a_file_is_published_onto_the_log_when_no_service_runs(monkeypatch, tmp_path, capsys):
     """Without a service, a file goes onto the log itself, each good line once, in its partition."""
-    import asyncio
-
-    from streams import topics
-    from streams.log.partition import partition_of
-    from streams.log.sqlite.log import open_log
-
     monkeypatch.setenv("GENLEDGER_PORT", "1")
+    make_ledger()
     assert run(["publish", write(tmp_path / "usage.ndjson", [*events(1200), b"{}"])]) == 1
     assert "1200 accepted, 1 rejected" in capsys.readouterr().err
 

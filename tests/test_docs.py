@@ -87,6 +87,12 @@ def test_every_route_is_documented():
     assert documented == served
 
 
+def test_every_fate_is_documented():
+    """Each fate stands in docs/fates.md, in the order of the books, and no other does."""
+    documented = re.findall(r"^\| `(\w+)`", _text("fates.md"), re.MULTILINE)
+    assert tuple(documented) == fact.FATES
+
+
 def test_every_topic_is_documented():
     """Each topic stands in docs/architecture.md."""
     page = _text("architecture.md")

@@ -21,6 +21,8 @@ app = App(
 ROUTE = "/api/v1/organizations"
 COLUMNS = ["id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"]
 
+GONE = {"monthly_limit": "lifted", "billing_email": "removed", "provider_key": "removed"}
+
 Name = Annotated[str | None, Parameter(help="How people call it.")]
 Markup = Annotated[str | None, Parameter(help="What its costs are multiplied by, an exact decimal: 1.3")]
 Timezone = Annotated[str | None, Parameter(help="Where its days begin: Europe/Warsaw")]
@@ -156,8 +158,7 @@ def _tell_change(organization: dict[str, Any]) -> None:
 def _change_text(change: dict[str, Any]) -> str:
     when = "always" if change["effective"] == "always" else f"from {change['effective']}"
     values = {name: change[name] for name in COLUMNS if change.get(name) is not None}
-    texts = [f"{name} {'lifted' if value == '' else _shown(value)}" for name, value in values.items()]
-    return f"{when}: {', '.join(texts)}"
+    return f"{when}: " + ", ".join(f"{name} {_shown(value) or GONE[name]}" for name, value in values.items())
 
 
 def _shown(value: object) -> str:

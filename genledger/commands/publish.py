@@ -87,7 +87,8 @@ def _opened(rejects: Path, *, goes_on: bool) -> BinaryIO:
 def _sum_up(tally: Tally, earlier: Tally) -> None:
     if tally.ignored_lines:
         names = ", ".join(visible(name) for name in tally.ignored_fields)
-        say(f"unknown fields were left out of {tally.ignored_lines} lines: {names} (--strict refuses them)")
+        lines = f"{tally.ignored_lines} line{'s' if tally.ignored_lines > 1 else ''}"
+        say(f"unknown fields were left out of {lines}: {names} (--strict refuses them)")
     say(
         f"{tally.accepted} accepted, {tally.rejected} rejected, {tally.blank} blank, of {tally.lines} lines:"
         f" {tally.lines - earlier.lines} in this run, {earlier.lines} earlier"
@@ -95,7 +96,7 @@ def _sum_up(tally: Tally, earlier: Tally) -> None:
 
 
 class Report:
-    """Progress and rejected lines, on stderr; `kept` gets the lines. The bar is there when a person watches."""
+    """Progress and rejected lines, on stderr, the lines themselves to `kept`. A bar when a person watches."""
 
     def __init__(self, lines: Source, kept: BinaryIO | None) -> None:
         self._kept = kept

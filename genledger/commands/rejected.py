@@ -75,8 +75,9 @@ def show(
     place
         PARTITION/OFFSET, as `genledger rejected list` shows it.
     """
+    path = _path(place)
     with service.client(offline=True) as client:
-        found = client.get(_path(place))
+        found = client.get(path)
     value = bytes_of(found)
     if raw:
         sys.stdout.buffer.write(value)
@@ -117,6 +118,8 @@ def redrive(
     if bool(places) == all:
         raise WrongUse("name what to redrive, such as 2/17, or say --all")
     failed = 0
+    for place in places or ():
+        _path(place)  # a slip among many is found before the first is published
     with service.client(offline=True) as client:
         # The list is taken first: what is redriven and refused again comes back at its end.
         todo = list(places or ()) or [_place(item) for item in _every(client)]

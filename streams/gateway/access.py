@@ -53,12 +53,25 @@ class Caller:
 
     @property
     def authorities(self) -> frozenset[str]:
-        """What the caller's events may claim to be."""
-        return _ALL_AUTHORITIES if self.rights == "admin" else _PRODUCER_AUTHORITIES
+        """What the caller's events may claim to be.
+
+        A read-back takes an id over from another organisation, so no organisation's own key may claim one.
+        """
+        if self.rights != "admin":
+            return _PRODUCER_AUTHORITIES
+        return _ALL_AUTHORITIES - {"reconciled"} if self.organization else _ALL_AUTHORITIES
 
 
 NOBODY = Caller("reader", "\0")  # on routes that ask for nothing: no organisation has that name
 OPEN_ADMINISTRATOR = Caller("admin")
+
+
+def is_standing(caller: Caller, directory: Directory) -> bool:
+    """Whether a caller that was let in would be let in now."""
+    if not caller.key_id:
+        return not directory.keys()
+    key = directory.key(caller.key_id)
+    return key is not None and key.revoked_ms is None
 
 
 def is_loopback(host: str) -> bool:

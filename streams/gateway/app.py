@@ -4,13 +4,14 @@
     runner = Runner(app)
 
 A request goes through `_answered` (an id, metrics, errors as JSON), then `_authorised` (who, and with what
-right), then its handler. Nothing of a request's content decides a metric's label.
+right), then `_parameters_known`, then its handler. Nothing of a request's content decides a metric's label.
 """
 
+import difflib
 import logging
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -34,6 +35,8 @@ from streams.gateway.rejected import Rejected
 from streams.gateway.server import CONNECTIONS_MAX, escaped, handler_args
 from streams.log.interface import Log
 from streams.settings import Settings
+
+NAME_LENGTH_MAX = 64
 
 Needs = Mapping[tuple[str, str], Need]
 
@@ -70,7 +73,7 @@ def build(door: Door) -> web.Application:
     operations = (*openapi.TABLE, *_extra_operations(door))
     needs = {(operation.method, operation.path): operation.need for operation in operations}
     app = web.Application(
-        middlewares=[_answered, _authorised(door, needs)],
+        middlewares=[_answered, _authorised(door, needs), _parameters_known(operations)],
         handler_args=handler_args(door.settings),
         client_max_size=door.settings.body_bytes_max,
     )
@@ -124,6 +127,7 @@ def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
         "list_rejected": rejected.list,
         "show_rejected": rejected.show,
         "redrive": rejected.redrive,
+        "root": probes.root,
         "live": probes.live,
         "ready": probes.ready,
         "metrics": probes.metrics,
@@ -132,14 +136,16 @@ def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
 
 
 def _extra_operations(door: Door) -> Sequence[Operation]:
-    """Other modules' routes: as they document themselves, else by what their handlers' docstrings say."""
+    """Other modules' routes: as they document themselves, else by their handlers' docstrings and `query`."""
     documented = {(operation.method, operation.path) for operation in door.extra_docs}
     found = list(door.extra_docs)
     for route in door.extra_routes:
         if (route.method, route.path) not in documented:
             summary = (route.handler.__doc__ or route.path).strip().splitlines()[0]
             name = getattr(route.handler, "__name__", route.path)
-            found.append(Operation(name, route.method, route.path, _default_need(route.method), summary))
+            need = _default_need(route.method)
+            query = getattr(route.handler, "query", ())
+            found.append(Operation(name, route.method, route.path, need, summary, query))
     return found
 
 
@@ -160,9 +166,39 @@ def _authorised(door: Door, needs: Needs) -> Middleware:
             request["caller"] = caller
             request["organization"] = caller.organization
             request["rights"] = caller.rights
+            # A key may be revoked while its answer goes on: a stream asks before each figure.
+            request["still_allowed"] = lambda: access.is_standing(caller, door.directory)
         return await handler(request)
 
     return authorised
+
+
+def _parameters_known(operations: Sequence[Operation]) -> Middleware:
+    known = {(one.method, one.path): tuple(name for name, _ in one.query) for one in operations}
+
+    @web.middleware
+    async def parameters_known(request: web.Request, handler: Handler) -> web.StreamResponse:
+        template = template_of(request)
+        if request.query and template != metrics.OTHER:
+            method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+            check_parameters(request.query, known.get((method, template), ()))
+        return await handler(request)
+
+    return parameters_known
+
+
+def check_parameters(given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse the first parameter that a route does not know, with the one that was probably meant. Pure."""
+    name = next((name for name in given if name not in known), None)
+    if name is None:
+        return
+    near = [one for one in known if name and (one.startswith(name) or name.startswith(one))]
+    near += difflib.get_close_matches(name[:NAME_LENGTH_MAX], known, n=1)
+    advice = f"it knows {', '.join(known)}" if known else "it knows none"
+    if near:
+        advice = f"did you mean {near[0]}?"
+    message = f"this route has no parameter {name[:NAME_LENGTH_MAX]}: {advice}"
+    raise Refusal(400, "unknown_parameter", message, name)
 
 
 def template_of(request: web.Request) -> str:

@@ -31,8 +31,9 @@ EARLY_NS_MAX = times.DAY_NS
 IGNORED_NAMES_MAX = 50
 SLICE_EVENTS = 256
 SOURCE = "native"
-# Reasons are labels of a metric: one that is not here counts as "undecodable".
-REASONS = frozenset(("undecodable", "unknown_field", "forbidden", "early", "organization"))
+# Reasons are labels of a metric: one that is not here counts as "invalid" where a field is to blame, and as
+# "undecodable" where the bytes are no JSON object at all.
+REASONS = frozenset(("unknown_field", "forbidden", "early", "organization"))
 
 SCHEMA_HEADERS: Headers = ((generation.SCHEMA_HEADER, b"1"),)
 
@@ -96,7 +97,7 @@ def message_of(item: Item, terms: Terms, ignored: Ignored) -> Message:
 
 def rejection_of(place: int, error: BadEvent) -> dict[str, Any]:
     """One event's refusal in the answer."""
-    reason = error.reason if error.reason in REASONS else "undecodable"
+    reason = error.reason if error.reason in REASONS else "invalid" if error.field else "undecodable"
     return {
         "index": place,
         "field": error.field[:FIELD_LENGTH_MAX],

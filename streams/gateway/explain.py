@@ -20,6 +20,7 @@ from streams.clock import monotonic_s
 from streams.fact import Entry, Fact
 from streams.gateway.access import Caller
 from streams.gateway.answers import answer, invalid, not_found
+from streams.gateway.organizations import time_of
 from streams.generation import Generation
 from streams.known import Known
 from streams.log.interface import Log
@@ -147,9 +148,14 @@ def _known_of(known: Known) -> dict[str, Any]:
     return {
         "organization": winner.organization,
         "winner": msgspec.Raw(generation.encode(winner)),
-        "dated_by_log": None if known.dated_ns is None else times.text_of(known.dated_ns),
+        "dated_by_log": None if known.dated_ns is None else _time_of(known.dated_ns),
         "counted": counted,
     }
+
+
+def _time_of(time_ns: int) -> str:
+    """With milliseconds always, and below them only what there is: nothing of an event's time is lost."""
+    return times.text_of(time_ns) if time_ns % times.MS_NS else time_of(time_ns // times.MS_NS)
 
 
 def told(fact: Fact, organization: str) -> dict[str, Any]:
@@ -158,7 +164,7 @@ def told(fact: Fact, organization: str) -> dict[str, Any]:
     return {
         "partition": fact.partition,
         "offset": fact.offset,
-        "time": times.text_of(fact.time_ms * times.MS_NS),
+        "time": time_of(fact.time_ms),
         "fate": fact.fate,
         "plus": _entry_of(fact.plus, organization),
         "minus": _entry_of(fact.minus, organization),
@@ -175,5 +181,5 @@ def _entry_of(entry: Entry | None, organization: str) -> dict[str, Any] | None:
     for name in ("cost", "markup", "upstream_cost"):
         nano = found.pop(f"{name}_nano", None)
         found[name] = None if nano is None else money.text_of(nano)
-    found["created_at"] = times.text_of(found.pop("created_ns", 0))
+    found["created_at"] = _time_of(found.pop("created_ns", 0))
     return found

@@ -1,7 +1,8 @@
 """Every route of the door in one table, and the OpenAPI 3.1 document made from it.
 
 The table also says what right a route asks for: a route that is not here asks for `read` when it reads and
-for `settings` when it does anything else.
+for `settings` when it does anything else. And which parameters it knows: any other is refused, for a slip
+such as ?organization= would else show everybody's figures.
 """
 
 from collections.abc import Sequence
@@ -120,15 +121,18 @@ TABLE = (
         "POST",
         "/api/v1/keys/{id}/revoke",
         "settings",
-        "End an API key, at once",
-        statuses=(200, 404, 503, 507),
+        "End an API key, at once. 409 last_key for the last administrator's, unless it is forced",
+        (("force", "1 ends the last administrator's key, too"),),
+        "Revocation",
+        statuses=(200, 404, *_WRITES),
     ),
     Operation(
         "list_rejected",
         "GET",
         "/api/v1/rejected",
         "settings",
-        "Records that were not taken, by partition and offset",
+        "Records that were not taken, by partition and offset. Of the same key and bytes only the newest: what "
+        "was redriven and refused again stands once. `truncated`: older repeats may be among them",
         (("limit", "at most so many, 100 unless given"), ("after", "`next` of the page before")),
         statuses=(200, 422),
     ),
@@ -149,6 +153,7 @@ TABLE = (
         body="Redrive",
         statuses=(202, 404, *_WRITES),
     ),
+    Operation("root", "GET", "/", "open", "What this is, and where its documents are"),
     Operation("live", "GET", "/livez", "open", "The process answers"),
     Operation(
         "ready",
@@ -167,7 +172,7 @@ _MEANINGS = {
     200: "done",
     201: "made",
     202: "the log has it",
-    400: "not HTTP, not UTF-8, or not gzip",
+    400: "not HTTP, not UTF-8, not gzip, or a parameter that the route does not know",
     401: "no valid API key",
     403: "the API key lacks the right, or is another organisation's",
     404: "there is none, or it is not yours",
@@ -183,6 +188,7 @@ _BODIES: tuple[type, ...] = (
     admin.OrganizationChange,
     organizations.UserMapping,
     organizations.KeyRequest,
+    organizations.Revocation,
     rejected.Redrive,
 )
 _TEXT = {"type": "string"}
@@ -212,7 +218,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         {"name": name, "in": "query", "description": meaning, "schema": _TEXT}
         for name, meaning in operation.query
     ]
-    refused = () if operation.need == "open" else (401, 403)
+    refused = (400,) if operation.need == "open" else (400, 401, 403)
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -225,7 +231,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     if operation.body:
         described["requestBody"] = {
             "content": _content(operation.body),
-            "required": operation.body != "Redrive",
+            "required": operation.body not in ("Redrive", "Revocation"),
         }
     return described
 

@@ -11,18 +11,23 @@ import msgspec
 from aiohttp import web
 
 from streams import times
-from streams.admin import Administration, BadChange, OrganizationChange
+from streams.admin import Administration, BadChange, LastKey, NoOrganization, OrganizationChange
 from streams.clock import Clock
 from streams.directory import Directory
 from streams.gateway import body as bodies
-from streams.gateway.answers import answer, invalid, not_found
+from streams.gateway.answers import Refusal, answer, invalid, not_found
 from streams.gateway.events import content_type_of
 from streams.gateway.items import JSON
+from streams.generation import in_plain_words
 from streams.organizations import Change, Key, Organization, Rights, User, latest
 from streams.settings import Settings
 
 T = TypeVar("T")
 SMALL_BODY_BYTES_MAX = 65_536
+LAST_KEY = (
+    "without it nobody can change settings or make keys here any more, until the service is stopped and"
+    " `genledger keys create --rights admin` is run on its files. force=1 ends it nevertheless"
+)
 
 
 class Decimals(msgspec.Struct):
@@ -46,6 +51,12 @@ class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     organization: str = ""
     rights: Rights = "producer"
+
+
+class Revocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`force` ends the last administrator's key, too."""
+
+    force: bool = False
 
 
 class SettingsRoutes:
@@ -75,6 +86,8 @@ class SettingsRoutes:
             organization, created = await self._administration.change_organization(change)
         except BadChange as error:
             raise invalid(error.field, error.error) from None
+        except NoOrganization as error:
+            raise Refusal(404, "not_found", str(error), "id") from None
         return answer(201 if created else 200, self._organization(organization, history=True))
 
     async def list_organizations(self, request: web.Request) -> web.Response:
@@ -98,7 +111,7 @@ class SettingsRoutes:
             )
         except BadChange as error:
             raise invalid(error.field, error.error) from None
-        return answer(200, user_of(user))
+        return answer(200, user_of(user) | self._note(wanted.organization))
 
     async def list_users(self, request: web.Request) -> web.Response:
         """GET /api/v1/users?org="""
@@ -116,7 +129,7 @@ class SettingsRoutes:
             raise invalid(error.field, error.error) from None
         shown = [key_of(key) | {"secret": secret} for key, secret in made]
         found = shown[0] if len(shown) == 1 else shown[0] | {"administrator": shown[1]}
-        return answer(201, found, {"Cache-Control": "no-store"})
+        return answer(201, found | self._note(wanted.organization), {"Cache-Control": "no-store"})
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """GET /api/v1/keys"""
@@ -124,8 +137,15 @@ class SettingsRoutes:
         return answer(200, {"keys": [key_of(key) for key in keys]})
 
     async def revoke_key(self, request: web.Request) -> web.Response:
-        """POST /api/v1/keys/{id}/revoke"""
-        key = await self._administration.revoke_key(request.match_info["id"])
+        """POST /api/v1/keys/{id}/revoke; ?force=1 or {"force": true} for the last administrator's"""
+        with self._room.seat() as seat:
+            text = await bodies.read(request, self._limits, seat)
+        wanted = decoded(text, Revocation) if text else Revocation()
+        force = wanted.force or request.query.get("force", "") in ("1", "true")
+        try:
+            key = await self._administration.revoke_key(request.match_info["id"], force=force)
+        except LastKey as error:
+            raise Refusal(409, "last_key", f"{error}: {LAST_KEY}") from None
         if key is None:
             raise not_found("there is no API key of that id")
         return answer(200, key_of(key))
@@ -134,6 +154,12 @@ class SettingsRoutes:
         content_type_of(request, (JSON,))
         with self._room.seat() as seat:
             return await bodies.read(request, self._limits, seat)
+
+    def _note(self, organization: str) -> dict[str, str]:
+        """What a caller may not have meant: an organisation that nobody has set up. It is taken all the same."""
+        if not organization or self._directory.organization(organization) is not None:
+            return {}
+        return {"note": f"organisation {organization} has no settings yet"}
 
     def _organization(self, organization: Organization, *, history: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -152,7 +178,7 @@ def decoded(text: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$.")
-        raise invalid(place.strip("`"), message) from None
+        raise invalid(place.strip("`"), in_plain_words(message)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid("", f"not JSON in UTF-8: {error}") from None
 
@@ -196,5 +222,6 @@ def key_of(key: Key) -> dict[str, Any]:
 
 
 def time_of(time_ms: int) -> str:
-    """Milliseconds as RFC 3339 text."""
-    return times.text_of(time_ms * times.MS_NS)
+    """Milliseconds as RFC 3339 text, always with three digits of them: times under each other line up."""
+    second = times.text_of(time_ms // 1000 * times.SECOND_NS)
+    return f"{second[:-1]}.{time_ms % 1000:03d}Z"

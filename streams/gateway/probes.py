@@ -10,6 +10,10 @@ from streams import metrics
 from streams.gateway.answers import answer
 
 
+# Beside the program's own documents, for who has only its address.
+DOCS = "docs/http.md"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """Whether the service does its work; the reasons when not, and each component's own account."""
@@ -24,6 +28,11 @@ class Probes:
 
     def __init__(self, health: Callable[[], Health]) -> None:
         self._health = health
+
+    async def root(self, request: web.Request) -> web.Response:
+        """GET /: what answers here, and where to read on."""
+        body = {"name": "genledger", "version": metrics.version(), "openapi": "/openapi.json", "docs": DOCS}
+        return answer(200, body)
 
     async def live(self, request: web.Request) -> web.Response:
         """GET /livez: the process answers."""

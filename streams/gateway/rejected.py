@@ -24,7 +24,7 @@ LIMIT = 100
 LIMIT_MAX = 1000
 DIGITS_MAX = 18
 # What the rejected record says of itself; the rest of its headers were the record's own.
-_KEPT_HEADERS = ("schema", records.KIND)
+_KEPT_HEADERS = ("schema", records.KIND, "known")
 
 
 class Redrive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

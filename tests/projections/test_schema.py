@@ -89,14 +89,56 @@ def test_check_says_which_revision_is_missing(tmp_path):
 
 
 def test_stamp_is_refused_when_the_tables_are_not_like_it(tmp_path):
-    """A revision can only be claimed by tables that have what it makes."""
+    """A revision can only be claimed by tables that are like it; a refusal says which one they are like."""
     path = tmp_path / "genledger.db"
-    with pytest.raises(SchemaMismatch, match="client_organizations is missing"):
+    with pytest.raises(SchemaMismatch, match=r"like revision base, not like head.*client_organizations is"):
         schema.stamp(path, "head")
     assert schema.current(path) == ""
     schema.upgrade(path)
-    assert schema.stamp(path, "20250725_002") == "20250725_002"
+    for wrong in ("20250725_002", "base"):
+        with pytest.raises(SchemaMismatch, match=f"like revision {schema.HEAD}, not like {wrong}"):
+            schema.stamp(path, wrong)
+    assert schema.current(path) == schema.HEAD
     assert schema.stamp(path, "head") == schema.HEAD
+
+
+def _mark(path, revision):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("real", "said"), [("20261121_003", "20250725_001"), ("20250725_001", "20261121_003")]
+)
+def test_a_file_with_a_wrong_stamp_is_mended_by_the_command_that_upgrade_names(tmp_path, real, said):
+    """Neither up nor down goes on from a stamp that is not true; the refusal says what to run, and it works."""
+    path = tmp_path / "genledger.db"
+    schema.upgrade(path, real)
+    _mark(path, said)
+    for change in (schema.upgrade, lambda path: schema.downgrade(path, "base")):
+        with pytest.raises(SchemaMismatch, match=f"run `genledger db stamp {real}`"):
+            change(path)
+    assert schema.stamp(path, real) == real
+    assert schema.upgrade(path) == schema.HEAD
+
+
+def test_damaged_tables_are_like_no_revision(path):
+    """A stamp on tables that lost something is refused, and says what."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX idx_processed_at")
+    assert schema.like(path) is None
+    with pytest.raises(SchemaMismatch, match=r"like no revision, not like head \(index idx_processed_at"):
+        schema.stamp(path, "head")
+
+
+@pytest.mark.parametrize("change", [schema.upgrade, schema.downgrade, schema.stamp])
+def test_a_revision_that_there_is_not_is_refused_before_anything(tmp_path, change):
+    """The refusal names those there are; no file is made."""
+    path = tmp_path / "genledger.db"
+    with pytest.raises(SchemaMismatch, match=r"no revision 20250725_009: they are 20250725_000"):
+        change(path, "20250725_009")
+    assert not path.exists()
 
 
 def test_a_database_of_a_newer_genledger_is_left_alone(path):

@@ -48,15 +48,3 @@ async def test_a_statement_beyond_64_bits(database: Any, path: Path) -> None:
     finally:
         await queries.close()
     assert sum(row["markup_cost_nano"] for row in rows) == 12 * DEAR
-
-
-@pytest.mark.asyncio
-async def test_nine_of_ten_dear_generations_are_voided(database: Any, path: Path) -> None:
-    """The tenth's figures remain, to the nano-dollar, as a rebuild in one batch would have them."""
-    position = START
-    for n in range(10):
-        position = await apply(database, Summaries(), [_dear(n)], position)
-    gone = entry(cost_nano=COST_NANO_MAX, markup_nano=DEAR)
-    await apply(database, Summaries(), [fact(n, "voided", minus=gone) for n in range(10, 19)], position)
-    row = row_of(path, "client_daily_usage")
-    assert (row["total_requests"], row["raw_cost_nano"], row["markup_cost_nano"]) == (1, COST_NANO_MAX, DEAR)
