@@ -5,7 +5,6 @@ from pathlib import Path
 from streams import topics
 from streams.log.interface import Message
 from streams.log.sqlite.log import open_log
-from streams.times import day_of, nanoseconds_of
 from tests.ledger.sim import event
 
 
@@ -20,8 +19,3 @@ async def test_an_undecided_record_outlives_compaction(tmp_path: Path) -> None:
         assert len(await log.read(topics.GENERATIONS, 0, 0, 10)) == 2
     finally:
         await log.close()
-
-
-def test_a_transition_inside_a_quarter_hour() -> None:
-    """St. John's put its clocks back at 00:01 until 2011: from then on it was yesterday again."""
-    assert day_of(nanoseconds_of("2010-11-07T02:35:00Z"), "America/St_Johns") == "2010-11-06"

@@ -8,9 +8,10 @@ from projections.api import routes
 from projections.queries import Queries
 from projections.summaries import Summaries
 from tests.gateway.conftest import Make, make_house
+from tests.projections.conftest import database, made_tables, path
 from tests.projections.samples import apply, entry, fact
 
-__all__ = ["make_house"]
+__all__ = ["database", "made_tables", "make_house", "path"]
 
 
 async def test_an_open_stream_ends_with_its_key(make_house: Make, database: Any, path: Path) -> None:

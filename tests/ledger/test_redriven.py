@@ -1,21 +1,12 @@
-"""Smaller findings."""
-
-import pytest
+"""What was rejected can be taken after all."""
 
 from streams.fact import Fact
 from streams.gateway.rejected import again
 from streams.known import Horizon
 from streams.log.interface import Record
 from streams.records import horizon_key
-from streams.times import nanoseconds_of, zone_of
+from streams.times import nanoseconds_of
 from tests.ledger.sim import NOON_MS, Sim
-
-
-@pytest.mark.parametrize("name", ["localtime", "posixrules", "right/UTC"])
-def test_a_zone_that_only_this_machine_has(name: str) -> None:
-    """A timezone means the same on every machine: the system's own names are refused."""
-    with pytest.raises(ValueError, match="timezone"):
-        zone_of(name)
 
 
 def test_a_winner_that_came_too_late_can_be_redriven() -> None:

@@ -1,1 +1,0 @@
-"""Findings of a review: each test fails for as long as its finding stands."""
