@@ -77,6 +77,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 a check found a difference.
     result_action="return_value",
 )
 for _command in COMMANDS:
+    _command.app.help_epilogue = ""  # it stands once, in the help of them all
     app.command(_command.app)
 
 

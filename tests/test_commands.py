@@ -319,14 +319,15 @@ def test_publish_begins_again_for_another_ledger(gateway, tmp_path, monkeypatch,
 def test_publish_tells_this_run_from_earlier_ones(gateway, tmp_path, monkeypatch, capsys):
     """Going on in the same ledger, the last line says how many lines are of this run and how many not."""
     monkeypatch.setattr(publisher, "BATCH_LINES_MAX", 10)
-    file = write(tmp_path / "usage.ndjson", events(25))
+    file = write(tmp_path / "usage.ndjson", [b"one", *events(20), b"two"])
+    arguments = ["publish", file, "--rejects", "refused.ndjson"]
     gateway.stop_after = 1
-    assert run(["publish", file]) == 1
+    assert run(arguments) == 1
     gateway.stop_after = None
-    assert run(["publish", file]) == 0
-    assert (
-        "25 accepted, 0 rejected, 0 blank, of 25 lines: 15 in this run, 10 earlier" in capsys.readouterr().err
-    )
+    assert run(arguments) == 1
+    said = capsys.readouterr().err
+    assert "20 accepted, 2 rejected, 0 blank, of 22 lines: 12 in this run, 10 earlier" in said
+    assert (tmp_path / "refused.ndjson").read_bytes() == b"one\ntwo\n"
 
 
 def test_publish_sends_batches_of_a_thousand(gateway, tmp_path):

@@ -39,7 +39,7 @@ def publish(
     ] = False,
     rejects: Annotated[
         Path | None,
-        Parameter(help="Write refused lines to this file, to be mended and published; it is overwritten."),
+        Parameter(help="Write refused lines to this file: emptied first, but for a run that goes on."),
     ] = None,
     service: Service = Service(),
     json: Json = False,

@@ -17,6 +17,7 @@
 | explain       | one generation's story; is it a duplicate                                 |
 | organizations | settings: organisations, users, keys                                      |
 | rejected      | what was not taken, and the way back                                      |
+| newest        | which of the records that are alike is the newest                         |
 | probes        | livez, readyz, metrics                                                    |
 | answers       | JSON and refusals                                                         |
 | server        | aiohttp's server: its limits, its access log                              |

@@ -131,8 +131,8 @@ TABLE = (
         "GET",
         "/api/v1/rejected",
         "settings",
-        "Records that were not taken, by partition and offset. Of the same key and bytes only the newest: what "
-        "was redriven and refused again stands once. `truncated`: older repeats may be among them",
+        "Records that were not taken, by partition and offset. Of the same key and bytes only the newest: "
+        "what was redriven and refused again stands once. `truncated`: older repeats may be among them",
         (("limit", "at most so many, 100 unless given"), ("after", "`next` of the page before")),
         statuses=(200, 422),
     ),

@@ -156,7 +156,7 @@ class SettingsRoutes:
             return await bodies.read(request, self._limits, seat)
 
     def _note(self, organization: str) -> dict[str, str]:
-        """What a caller may not have meant: an organisation that nobody has set up. It is taken all the same."""
+        """What a caller may not have meant: an organisation that nobody has set up. Taken all the same."""
         if not organization or self._directory.organization(organization) is not None:
             return {}
         return {"note": f"organisation {organization} has no settings yet"}

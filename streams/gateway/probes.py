@@ -9,8 +9,7 @@ from aiohttp import web
 from streams import metrics
 from streams.gateway.answers import answer
 
-
-# Beside the program's own documents, for who has only its address.
+# In the repository, where all of it is explained.
 DOCS = "docs/http.md"
 
 

@@ -3,9 +3,14 @@
 GET  /api/v1/rejected?limit=100&after=0:17
 GET  /api/v1/rejected/0/18
 POST /api/v1/rejected/0/18/redrive {"force": true}
+
+What is redriven and refused again is a new record of the same key and bytes. The list shows the newest of
+those only, so it does not grow by trying: `Newest` knows which that is.
 """
 
+import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,14 +20,18 @@ from streams import records, topics
 from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal, answer, invalid, not_found
 from streams.gateway.intake import Intake
+from streams.gateway.newest import Newest
 from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded, time_of
-from streams.log.interface import Log, Message, Record
+from streams.log.interface import Headers, Log, Message, Record
 from streams.log.partition import partition_of
 from streams.settings import Settings
 
 LIMIT = 100
 LIMIT_MAX = 1000
 DIGITS_MAX = 18
+# A page looks at no more records than this, however many of them it hides: the next page goes on.
+LOOKED_AT_MAX = 20_000
+BATCH_RECORDS = 1000
 # What the rejected record says of itself; the rest of its headers were the record's own.
 _KEPT_HEADERS = ("schema", records.KIND, "known")
 
@@ -40,26 +49,46 @@ class Rejected:
         self._log = log
         self._intake = intake
         self._room = room
+        self._newest = Newest(log, topics.REJECTED, kept_headers)
         self._limits = msgspec.structs.replace(
             settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
         )
 
     async def list(self, request: web.Request) -> web.Response:
-        """GET /api/v1/rejected: by partition, then offset; `next` goes into the next call's `after`."""
+        """GET /api/v1/rejected: by partition, then offset; `next` goes into the next call's `after`.
+
+        A page may be short, or empty, where much of it is hidden: only a `next` of null is the end.
+        """
         limit = min(_number("limit", request.query.get("limit", str(LIMIT))), LIMIT_MAX) or LIMIT
         first, offset = _place_after(request.query.get("after", ""))
+        found, last = await self._page(first, offset, limit)
+        body = {
+            "rejected": [shown(record) for record in found],
+            "next": None if last is None else f"{last[0]}:{last[1]}",
+            "truncated": self._newest.truncated,
+        }
+        return answer(200, body)
+
+    async def _page(
+        self, first: int, offset: int, limit: int
+    ) -> tuple[Sequence[Record], tuple[int, int] | None]:
+        """The newest of their kind from a place on, and the last place looked at; None at the end of all."""
         found: list[Record] = []
+        left = LOOKED_AT_MAX
         for partition in range(first, self._log.partitions(topics.REJECTED)):
-            while len(found) < limit:
-                batch = await self._log.read(topics.REJECTED, partition, offset, limit - len(found))
-                if not batch:
-                    break
-                found += batch
-                offset = batch[-1].offset + 1
+            await self._newest.catch_up(partition)
+            while batch := await self._log.read(topics.REJECTED, partition, offset, min(BATCH_RECORDS, left)):
+                for record in batch:
+                    if self._newest.has(record):
+                        found.append(record)
+                    if len(found) == limit:
+                        return found, (partition, record.offset)
+                offset, left = batch[-1].offset + 1, left - len(batch)
+                if left <= 0:
+                    return found, (partition, offset - 1)
+                await asyncio.sleep(0)
             offset = 0
-        last = found[-1] if len(found) == limit else None
-        following = None if last is None else f"{last.partition}:{last.offset}"
-        return answer(200, {"rejected": [shown(record) for record in found], "next": following})
+        return found, None
 
     async def show(self, request: web.Request) -> web.Response:
         """GET /api/v1/rejected/{partition}/{offset}"""
@@ -85,12 +114,17 @@ class Rejected:
         raise not_found("there is no rejected record at that place")
 
 
+def kept_headers(record: Record) -> Headers:
+    """The headers that are the record's own, and go with it again."""
+    return tuple((name, value) for name, value in record.headers if name in _KEPT_HEADERS)
+
+
 def again(record: Record, force: bool, partitions: int) -> Message:
     """A rejected record as it goes onto `generations` once more. Pure."""
     if record.key is None or record.value is None:
         missing = "key" if record.key is None else "value"
         raise Refusal(409, "no_" + missing, f"the record has no {missing}: publish its event anew")
-    headers = tuple((name, value) for name, value in record.headers if name in _KEPT_HEADERS)
+    headers = kept_headers(record)
     if force:
         headers += ((records.FORCE, b"1"),)
     partition = partition_of(record.key, partitions)

@@ -112,7 +112,7 @@ def _mark(path, revision):
     ("real", "said"), [("20261121_003", "20250725_001"), ("20250725_001", "20261121_003")]
 )
 def test_a_file_with_a_wrong_stamp_is_mended_by_the_command_that_upgrade_names(tmp_path, real, said):
-    """Neither up nor down goes on from a stamp that is not true; the refusal says what to run, and it works."""
+    """Neither up nor down goes on from a stamp that is not true; the refusal says what works."""
     path = tmp_path / "genledger.db"
     schema.upgrade(path, real)
     _mark(path, said)
