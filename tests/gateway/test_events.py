@@ -69,7 +69,8 @@ async def test_bad_events_of_a_batch_are_named_one_by_one(house: House) -> None:
     status, answer = await house.post(b"\n".join(lines), Content_Type="application/x-ndjson")
     assert (status, answer["accepted"]) == (202, len(bad))
     assert [refusal["index"] for refusal in answer["rejected"]] == list(range(0, len(lines), 2))
-    assert {refusal["code"] for refusal in answer["rejected"]} == {"undecodable"}
+    assert {refusal["code"] for refusal in answer["rejected"] if refusal["field"]} == {"invalid"}
+    assert {refusal["code"] for refusal in answer["rejected"] if not refusal["field"]} <= {"undecodable"}
     assert set(await house.events()) == {f"good-{n}" for n in range(len(bad))}
 
 
@@ -220,3 +221,25 @@ async def test_a_large_batch_is_one_append(house: House) -> None:
     status, answer = await house.post(batch)
     assert (status, answer["accepted"], answer["rejected"]) == (202, 10_000, [])
     assert len(await house.records()) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("prompt_tokens", '"7"', "must be a whole number"), ("prompt_tokens", "1.5", "must be a whole number"),
+     ("prompt_tokens", "-1", "must be at least 0"), ("latency_ms", "9" * 12, "must be at most 1000000000"),
+     ("prompt_tokens", "9" * 30, "must be at most"), ("user", "7", "must be text"),
+     ("id", "null", "must be text"), ("void", "1", "must be true or false"),
+     ("authority", '"boss"', "must not be 'boss'"), ("model", '""', "is required")],
+)  # fmt: skip
+async def test_refusals_are_in_plain_words(house: House, name: str, text: str, message: str) -> None:
+    """A value that is not right is `invalid`, with its field and without a programmer's types."""
+    status, answer = await house.post(body(**{name: text}))
+    (refusal,) = answer["rejected"]
+    assert (status, refusal["code"], refusal["field"]) == (422, "invalid", name)
+    assert refusal["error"].startswith(message) and "`" not in refusal["error"]
+
+
+async def test_what_is_no_json_is_undecodable(house: House) -> None:
+    """Bytes that can't be read name no field."""
+    (refusal,) = (await house.post(b'{"id":', Content_Type="application/x-ndjson"))[1]["rejected"]
+    assert (refusal["code"], refusal["field"]) == ("undecodable", "")

@@ -52,7 +52,7 @@ async def test_the_whole_story(house: House) -> None:
     assert (story["counted"]["organization"], story["counted"]["day"]) == ("acme", "2026-11-20")
     assert [(h["fate"], h["offset"]) for h in story["history"]] == [("counted", 0), ("duplicate", 90)]
     assert (story["history"][0]["plus"]["cost"], story["history"][0]["minus"]) == ("0.0123", None)
-    assert story["history"][0]["time"] == "2026-11-20T12:00:00Z"
+    assert story["history"][0]["time"] == "2026-11-20T12:00:00.000Z"
 
 
 async def test_a_story_without_a_winner(house: House) -> None:

@@ -4,8 +4,9 @@ import logging
 import re
 
 import pytest
+from aiohttp import web
 
-from tests.gateway.conftest import House, event
+from tests.gateway.conftest import House, Make, event
 
 
 async def series(house: House) -> set[str]:
@@ -56,7 +57,7 @@ async def test_other_methods_are_405(house: House, method: str) -> None:
 
 async def test_no_route_is_404_in_json(house: House) -> None:
     """A path of no route, whatever its characters."""
-    for path in ("/nope", "/%00", "/%ff", "/%2e%2e/%2e%2e/etc/passwd", "/api/v1/generations/", "//"):
+    for path in ("/nope", "/%00", "/%ff", "/%2e%2e/%2e%2e/etc/passwd", "/api/v1/generations/", "/nope//"):
         status, answer = await house.call("GET", path)
         assert (status, answer["error"]["code"]) == (404, "not_found"), path
     answer = await house.raw(
@@ -92,3 +93,49 @@ async def test_logs_are_escaped_and_hold_no_secret(house: House, caplog: pytest.
     assert key not in text and key[4:20] not in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
     assert len([r for r in caplog.records if r.name == "genledger.access"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field", "advice"),
+    [("GET", "/api/v1/rejected?limt=3", "limt", "did you mean limit?"),
+     ("GET", "/api/v1/users?organization=acme", "organization", "did you mean org?"),
+     ("GET", "/api/v1/users?org=acme&x=1", "x", "it knows org"),
+     ("POST", "/api/v1/generations?stric=1", "stric", "did you mean strict?"),
+     ("POST", "/api/v1/keys?org=acme", "org", "it knows none"),
+     ("GET", "/livez?%ff=1", "", "it knows none"), ("GET", "/metrics?=1", "", "it knows none"),
+     ("GET", "/readyz?verbos", "verbos", "did you mean verbose?"),
+     ("HEAD", "/api/v1/own?x=1", "x", ""), ("GET", "/api/v1/own?day=1", "day", "did you mean days?")],
+)  # fmt: skip
+async def test_a_parameter_that_a_route_does_not_know_is_refused(
+    make_house: Make, method: str, path: str, field: str, advice: str
+) -> None:
+    """A slip in a parameter's name is 400 with what was meant, never an answer about everybody."""
+
+    async def own(request: web.Request) -> web.Response:
+        """Another module's route."""
+        return web.json_response(dict(request.query))
+
+    own.query = (("days", "how many"),)  # type: ignore[attr-defined]
+    house: House = await make_house(extra_routes=[web.get("/api/v1/own", own)])
+    status, answer = await house.call(method, path)
+    assert status == 400
+    if method != "HEAD":
+        assert answer["error"]["code"] == "unknown_parameter"
+        assert answer["error"]["field"].startswith(field)
+        assert answer["error"]["message"].endswith(advice)
+    assert await house.call("GET", "/api/v1/own?days=2") == (200, {"days": "2"})
+    assert (await house.call("GET", "/readyz?verbose"))[0] == 200
+
+
+async def test_a_parameter_is_looked_at_after_the_key(house: House) -> None:
+    """Who has no key learns nothing of parameters."""
+    await house.key("acme")
+    assert (await house.call("GET", "/api/v1/users?x=1"))[0] == 401
+
+
+async def test_the_address_alone_says_what_answers(house: House) -> None:
+    """GET / needs no key: a name, a version, and where to read on."""
+    await house.key("acme")
+    status, answer = await house.call("GET", "/")
+    assert (status, answer["name"], answer["openapi"]) == (200, "genledger", "/openapi.json")
+    assert set(answer) == {"name", "version", "openapi", "docs"}

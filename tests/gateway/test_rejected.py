@@ -3,7 +3,11 @@
 import base64
 from typing import Any
 
+import pytest
+
 from streams import topics
+from streams.gateway import rejected
+from streams.gateway.newest import Newest
 from streams.log.interface import Message
 from streams.log.partition import partition_of
 from tests.gateway.conftest import House
@@ -87,3 +91,49 @@ async def test_what_has_no_key_or_no_bytes_can_not_be_redriven(house: House) -> 
         offset = await reject(house, 2, key, value)
         assert (await house.call("POST", f"/api/v1/rejected/2/{offset}/redrive"))[0] == 409
     assert await house.records() == []
+
+
+async def test_trying_again_does_not_lengthen_the_list(house: House) -> None:
+    """One conflict, redriven five times and refused each time: one in the list, one published a run."""
+    partition = partition_of(b"gen-1", 4)
+    await reject(house, partition, b"gen-1", b"{}")
+    await reject(house, partition, b"gen-1", b"{ }")
+    await reject(house, partition, None, b"{}")
+    for run in range(1, 6):
+        listed = (await house.call("GET", "/api/v1/rejected"))[1]
+        assert (len(listed["rejected"]), listed["next"], listed["truncated"]) == (3, None, False)
+        place = max(one["offset"] for one in listed["rejected"] if one["size_bytes"] == 2 and one["key"])
+        assert (await house.call("POST", f"/api/v1/rejected/{partition}/{place}/redrive"))[0] == 202
+        await reject(house, partition, b"gen-1", b"{}")  # as the ledger does
+        assert len(await house.records()) == run
+
+
+async def test_what_is_hidden_does_not_end_a_list(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that only had older repeats to look at says where to go on; nothing is shown twice or lost."""
+    monkeypatch.setattr(rejected, "LOOKED_AT_MAX", 4)
+    for n in range(10):
+        await reject(house, 0, b"same", b"{}")
+        await reject(house, 1, b"k%d" % n, b"{}")
+    pages, keys, after = 0, [], ""
+    while after is not None:
+        page = (await house.call("GET", f"/api/v1/rejected?limit=3&after={after}"))[1]
+        keys += [one["key"] for one in page["rejected"]]
+        after, pages = page["next"], pages + 1
+    assert keys == ["same", *(f"k{n}" for n in range(10))] and 6 <= pages < 20
+
+
+async def test_the_memory_of_repeats_is_bounded_and_says_so(house: House) -> None:
+    """Beyond its bound older repeats are shown again; nothing is hidden that has no newer twin."""
+    newest = Newest(house.log, topics.REJECTED, rejected.kept_headers, remembered_max=8)
+    for key in (b"a", b"b"):
+        await reject(house, 1, key, b"{}")
+    await newest.catch_up(1)
+    await reject(house, 1, b"a", b"{}")
+    await newest.catch_up(1)
+    assert [newest.has(one) for one in await house.log.read(topics.REJECTED, 1, 0, 10)] == [False, True, True]
+    assert not newest.truncated
+    for key in (b"b", b"c"):
+        await reject(house, 1, key, b"{}")
+    await newest.catch_up(1)  # two kinds are remembered: b and c
+    found = [newest.has(one) for one in await house.log.read(topics.REJECTED, 1, 0, 10)]
+    assert (found, newest.truncated) == ([True, False, True, True, True], True)

@@ -152,3 +152,60 @@ async def test_small_bodies_have_their_own_limit(house: House) -> None:
     """A settings route takes 64 KiB, JSON only."""
     assert (await change(house, name="x" * 70_000))[0] == 413
     assert (await house.call("POST", "/api/v1/organizations", data=b'{"id":"a"}'))[0] == 415
+
+
+async def test_a_change_of_what_must_exist_makes_nothing(house: House) -> None:
+    """404 for an organisation without settings; once it has some, the same call changes it."""
+    status, answer = await change(house, markup="2", must_exist=True)
+    assert (status, answer["error"]["field"]) == (404, "id")
+    assert await house.records("organizations") == []
+    assert (await change(house, markup="1"))[0] == 201
+    assert (await change(house, markup="2", must_exist=True))[0] == 200
+
+
+async def test_a_user_or_key_of_an_unheard_of_organisation_comes_with_a_note(house: House) -> None:
+    """It is taken, for an organisation may come later; the note is gone once it has settings."""
+    user, key = {"organization": "acme", "user": "u", "user_id": "a"}, {"organization": "acme"}
+    admin = await house.key("", "admin")
+    for noted in (True, False):
+        for path, body in (("users", user), ("keys", key)):
+            status, answer = await house.call("POST", f"/api/v1/{path}", admin, json=body)
+            assert status in (200, 201)
+            assert (answer.get("note") == "organisation acme has no settings yet") == noted
+        await house.call("POST", "/api/v1/organizations", admin, json={"id": "acme"})
+    assert "note" not in (await house.call("POST", "/api/v1/keys", admin, json={"rights": "admin"}))[1]
+
+
+@pytest.mark.parametrize(("query", "body"), [("?force=1", {}), ("", {"force": True})])
+async def test_the_last_administrators_key_is_ended_by_force_only(
+    house: House, query: str, body: dict[str, bool]
+) -> None:
+    """409 says what would happen and changes nothing; a key that another can replace goes at once."""
+    first, last = await house.key("", "admin"), await house.key("", "admin")
+    await house.key("acme", "admin")
+
+    async def revoke(secret: str, query: str = "", body: Any = None) -> tuple[int, Any]:
+        options = {} if body is None else {"json": body}
+        return await house.call("POST", f"/api/v1/keys/{house.key_id(secret)}/revoke{query}", last, **options)
+
+    assert (await revoke(first))[0] == 200
+    for given in (None, {}, {"force": False}):
+        status, answer = await revoke(last, "", given)
+        assert (status, answer["error"]["code"]) == (409, "last_key")
+        assert "keys create --rights admin" in answer["error"]["message"]
+    assert (await revoke(last, "", {"force": 1}))[0] == 422
+    assert (await revoke(last, query, body))[0] == 200
+    assert (await house.call("GET", "/api/v1/keys", last))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"id": 5}, "must be text"), ({"active": "yes"}, "must be true or false"),
+     ({"must_exist": 1}, "must be true or false"), ({"history": []}, "unknown field")],
+)  # fmt: skip
+async def test_refusals_of_settings_are_in_plain_words(
+    house: House, fields: dict[str, Any], message: str
+) -> None:
+    """Whoever sends JSON need not know Python's types."""
+    status, answer = await change(house, **fields)
+    assert status == 422 and message in answer["error"]["message"]

@@ -245,3 +245,20 @@ def test_questions_use_an_index(path, kind, organization):
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
             assert any("USING INDEX" in step for step in plan), plan
             assert not any(step.startswith("SCAN") for step in plan), plan
+
+
+async def test_an_empty_organisation_is_not_everybody(service):
+    """A script's empty variable is refused; leaving the parameter out means all."""
+    for route in ("usage/daily", "usage/users", "usage/models", "usage/live", "usage/stream"):
+        status, body = await get(service, f"/api/v1/{route}?org=")
+        assert (status, body["error"]["field"]) == (400, "org")
+
+
+def test_every_route_notes_the_parameters_it_knows():
+    """The gateway refuses any other, so a route that lost its note would refuse its own."""
+    noted = {
+        route.path: [name for name, _ in getattr(route.handler, "query", ())]
+        for route in routes(None, None, None, None)
+    }
+    days, org = ["org", "from", "to"], ["org"]
+    assert list(noted.values()) == [days, days, days, org, org, []]
