@@ -42,6 +42,7 @@ def upgrade(revision: str = "head", /, *, dry_run: DryRun = False, data: Data = 
 
     path = database_of(data)
     if dry_run:
+        schema.check_revision(revision)
         steps = _steps(schema.current(path), up_to=revision)
         say(f"would apply: {', '.join(steps) or 'nothing'}")
     else:
@@ -76,6 +77,7 @@ def downgrade(
 
     path = database_of(data)
     if dry_run:
+        schema.check_revision(revision)
         above = _steps("" if revision == "base" else revision, up_to=schema.current(path))
         say(f"would undo: {', '.join(reversed(above)) or 'nothing'}")
     elif yes:
@@ -144,6 +146,7 @@ def stamp(revision: str, /, *, dry_run: DryRun = False, data: Data = None) -> in
 
     path = database_of(data)
     if dry_run:
+        schema.check_stamp(path, revision)
         say(f"would stamp {schema.current(path) or 'none'} as {revision}")
     else:
         print(schema.stamp(path, revision))

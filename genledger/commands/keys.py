@@ -81,7 +81,15 @@ def list_(*, service: Service = Service(), json: Json = False) -> int:
   genledger keys revoke key_3f9ac0d217b85e64 --dry-run
 """
 )
-def revoke(id: str, *, dry_run: DryRun = False, service: Service = Service()) -> int:
+def revoke(
+    id: str,
+    *,
+    force: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Also the last administrator's key.")
+    ] = False,
+    dry_run: DryRun = False,
+    service: Service = Service(),
+) -> int:
     """End a key: the next request with it is refused.
 
     Parameters
@@ -91,7 +99,7 @@ def revoke(id: str, *, dry_run: DryRun = False, service: Service = Service()) ->
     """
     with service.client(offline=True) as client:
         if not dry_run:
-            client.post(f"{ROUTE}/{segment(id)}/revoke", {})
+            client.post(f"{ROUTE}/{segment(id)}/revoke", {"force": force})
             say(f"Key {id} is revoked.")
             return 0
         known = [key["id"] for key in client.get(ROUTE)["keys"] if not key.get("revoked_at")]
