@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Self
@@ -83,23 +84,26 @@ class Service:
         return self._output.read_text(errors="replace")[-3000:] if self._output.exists() else ""
 
     def cpu_s(self) -> float | None:
-        """Processor time used so far; None where the kernel does not tell."""
-        text = self._proc("stat")
+        """Processor time of the service and its views' process; None where the kernel does not tell."""
         # The name in brackets may hold anything: what counts comes after it.
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS if fields else None
+        found = [text.rpartition(")")[2].split() for text in self._proc("stat")]
+        return sum(int(fields[11]) + int(fields[12]) for fields in found) / _TICKS if found else None
 
     def memory_bytes(self) -> int | None:
-        """The most memory it ever had; None where the kernel does not tell."""
-        found = _HIGH_WATER.search(self._proc("status"))
-        return int(found[1]) * 1024 if found else None
+        """The most memory the two ever had, each by itself; None where the kernel does not tell."""
+        found = [match for text in self._proc("status") if (match := _HIGH_WATER.search(text))]
+        return sum(int(match[1]) for match in found) * 1024 if found else None
 
-    def _proc(self, name: str) -> str:
+    def _proc(self, name: str) -> list[str]:
+        """What the kernel says of the service and of the processes that it has started."""
         assert self._process is not None
-        try:
-            return Path(f"/proc/{self._process.pid}/{name}").read_text()
-        except OSError:
-            return ""
+        pid = self._process.pid
+        texts = []
+        with suppress(OSError):
+            tasks = Path(f"/proc/{pid}/task").glob("*/children")
+            children = [child for task in tasks for child in task.read_text().split()]
+            texts = [Path(f"/proc/{one}/{name}").read_text() for one in (str(pid), *children)]
+        return texts
 
     def stop(self) -> int:
         """Ask it to end, and see that it does; its exit code."""
