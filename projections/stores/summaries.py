@@ -7,7 +7,7 @@ order that the rows already stand in. So a batch costs what it touches, not what
 
 import json
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -157,11 +157,7 @@ def _write_models(connection: sqlite3.Connection, changes: Changes) -> Iterator[
         yield
         connection.executemany(
             _PROVIDER,
-            [
-                (*key, provider, *map(_bounded, sums))
-                for key, parts, _ in rows
-                for provider, sums in parts.items()
-            ],
+            [(*key, provider, *_bounded(sums)) for key, parts, _ in rows for provider, sums in parts.items()],
         )
         yield
     for names in pieces(unsure):
@@ -181,11 +177,13 @@ def _stays(provider: str | None, changed: dict[str, list[int]]) -> bool:
 
 
 def _values(totals: Totals) -> tuple[int, ...]:
-    return (*map(_bounded, totals.difference()), totals.first_s, totals.last_s)
+    return (*_bounded(totals.difference()), totals.first_s, totals.last_s)
 
 
-def _bounded(number: int) -> int:
-    return min(max(number, -SUM_MAX), SUM_MAX)
+def _bounded(numbers: Sequence[int]) -> Sequence[int]:
+    if min(numbers) >= -SUM_MAX and max(numbers) <= SUM_MAX:
+        return numbers
+    return [min(max(number, -SUM_MAX), SUM_MAX) for number in numbers]
 
 
 def _name_models(connection: sqlite3.Connection, changes: Changes) -> Iterator[None]:

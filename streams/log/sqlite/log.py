@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from streams import faultpoints
 from streams.clock import Clock, monotonic_s, now_ms
 from streams.errors import LogError, UnknownTopic
-from streams.log.interface import Message, Record, TopicSpec
+from streams.log.interface import Headers, Message, Record, TopicSpec
 from streams.log.sqlite import compaction
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.committer import Committer
@@ -275,7 +275,7 @@ class SqliteLog:
     def _weigh(self, messages: Sequence[Message]) -> tuple[list[bytes], int]:
         """The encoded headers of all messages, and the bytes of everything: refused here, if at all."""
         try:
-            headers = [encode_headers(message.headers) for message in messages]
+            headers = _encoded(messages)
         except (TypeError, ValueError) as error:
             raise LogError(f"headers must be pairs of text and bytes: {error}") from error
         return headers, sum(map(size_of, messages, headers))
@@ -313,6 +313,19 @@ class SqliteLog:
         if not self.failed.done():
             self.failed.set_result(reason)
         self._wake()
+
+
+def _encoded(messages: Sequence[Message]) -> list[bytes]:
+    """The encoded headers of each message. Most share one tuple, which is encoded once."""
+    encoded: list[bytes] = []
+    last: Headers | None = None
+    raw = b""
+    for message in messages:
+        if message.headers is not last:
+            last = message.headers
+            raw = encode_headers(last)
+        encoded.append(raw)
+    return encoded
 
 
 async def _write(
