@@ -61,8 +61,9 @@ Written by `python -m benchmarks` (`make bench`); the figures are one machine's,
 - To summary: another process reads the summaries' positions about every millisecond, read-only; a position
   is written in the transaction of its rows. Each event's own place on the log says when it was visible.
 - Throughput: NDJSON of 1,000 events a request, 4 in flight, after a warm-up of the same service. 20
-  organisations, 300 users, 40 models, each event at random on one of 3 days. The road ends when summaries
-  and processed_generations have all. `openrouter` ids rise with time, `uuid` ids are random.
+  organisations, 300 users (each of one organisation), 40 models, each event at random on one of 3 days. The
+  road ends when summaries and processed_generations have all. `openrouter` ids rise with time, `uuid` ids
+  are random; in `scattered` every user is in every organisation, so that nearly each event has its own row.
 - Totals are read back from four tables and are exactly those sent, or the run fails.
 - By hand: one process, no HTTP, no facts, no changelog, no recovery. It decodes, looks ids up in a
   dictionary, and writes a log, three summaries and processed_generations to SQLite in fsynced batches of

@@ -4,8 +4,8 @@
     traffic.lines[0]          # b'{"id":"gen-1795...","organization":"org-03",...}'
     traffic.totals()          # Totals(requests=100000, tokens=..., cost_nano=...)
 
-20 organisations, 300 users and 40 models, each event of any of them on any of 3 days: a batch touches as many
-rows as it can, so real traffic is kinder. No id comes twice.
+20 organisations, 300 users (each of one organisation) and 40 models, each event on any of 3 days. In the kind
+`scattered` every user is in every organisation: a batch touches as many rows as it can. No id comes twice.
 """
 
 import random
@@ -71,7 +71,8 @@ def uuid_id(source: random.Random, second: int) -> str:
     return str(uuid.UUID(int=source.getrandbits(128), version=4))
 
 
-IDS: dict[str, Ids] = {"openrouter": openrouter_id, "uuid": uuid_id}
+SCATTERED = "scattered"
+IDS: dict[str, Ids] = {"openrouter": openrouter_id, "uuid": uuid_id, SCATTERED: openrouter_id}
 
 
 def make(count: int, kind: str, seed: int) -> Traffic:
@@ -87,20 +88,23 @@ def make(count: int, kind: str, seed: int) -> Traffic:
         nano = source.randrange(COST_NANO_MAX)
         created_s = midnight_s - source.randrange(DAYS * DAY_S) - 1
         ids.append(id)
-        lines.append(_line(source, id, prompt, completion, nano, created_s))
+        user = source.randrange(USERS)
+        organization = source.randrange(ORGANIZATIONS) if kind == SCATTERED else user % ORGANIZATIONS
+        lines.append(_line(source, id, (organization, user), (prompt, completion, nano), created_s))
         worths.append(Totals(1, prompt + completion, nano))
     return Traffic(lines, ids, worths)
 
 
 def _line(
-    source: random.Random, id: str, prompt: int, completion: int, cost_nano: int, created_s: int
+    source: random.Random, id: str, whose: tuple[int, int], worth: tuple[int, int, int], created_s: int
 ) -> bytes:
     model = source.randrange(MODELS)
+    prompt, completion, cost_nano = worth
     return msgspec.json.encode(
         {
             "id": id,
-            "organization": f"org-{source.randrange(ORGANIZATIONS):02d}",
-            "user": f"user-{source.randrange(USERS):03d}",
+            "organization": f"org-{whose[0]:02d}",
+            "user": f"user-{whose[1]:03d}",
             "model": f"vendor/model-{model:02d}",
             "provider": PROVIDERS[model % len(PROVIDERS)],
             "prompt_tokens": prompt,
