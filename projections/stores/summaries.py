@@ -5,11 +5,12 @@ unique_users moves when a user's requests leave or reach zero; primary_model and
 order that the rows already stand in. So a batch costs what it touches, not what the day holds.
 """
 
-import json
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from projections.stores.pieces import pieces
 from projections.summaries import Changes, Totals
@@ -216,7 +217,7 @@ def _write_live(connection: sqlite3.Connection, changes: Changes) -> Iterator[No
 
 
 def _known(connection: sqlite3.Connection, query: str, ids: Iterable[str]) -> dict[object, Any]:
-    return dict(connection.execute(query, (json.dumps(list(ids)),)))
+    return dict(connection.execute(query, (orjson.dumps(list(ids)).decode(),)))
 
 
 @lru_cache(maxsize=ROW_IDS_MAX)
