@@ -18,7 +18,6 @@ import msgspec
 from streams.errors import LogMismatch
 from streams.log.interface import Headers
 
-SCHEMA = 1
 SCHEMA_HEADERS: Headers = (("schema", b"1"),)
 
 Fate = Literal[

@@ -17,9 +17,10 @@ import msgspec
 
 from streams import money, times
 from streams.errors import BadEvent
+from streams.log.interface import Headers
 
-SCHEMA = 1
 SCHEMA_HEADER = "schema"
+SCHEMA_HEADERS: Headers = ((SCHEMA_HEADER, b"1"),)
 
 AUTHORITIES = ("estimate", "reported", "reconciled", "corrected")
 Authority = Literal["estimate", "reported", "reconciled", "corrected"]
@@ -28,6 +29,8 @@ DEFAULT_AUTHORITY: Authority = "reported"
 TOKENS_MAX = 1_000_000_000_000
 LATENCY_MS_MAX = 1_000_000_000
 REVISION_MAX = 2**53
+# An event is dated at most so far after the log takes it.
+EARLY_NS_MAX = times.DAY_NS
 METADATA_BYTES_MAX = 4096
 EVENT_BYTES_MAX = 65_536
 ID_BYTES_MAX = 256

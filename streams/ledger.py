@@ -12,7 +12,7 @@ is published again: so compaction, which keeps a key's newest record, keeps the 
 
 import msgspec
 
-from streams import records, times, topics, version
+from streams import generation, records, times, topics, version
 from streams.errors import BadEvent
 from streams.fact import Entry, Fact, Fate
 from streams.generation import Generation
@@ -23,7 +23,6 @@ from streams.money import marked_up
 from streams.records import Carried
 from streams.rules import Rules
 
-EARLY_NS_MAX = times.DAY_NS
 ERROR_LENGTH_MAX = 500
 # What a record needs to be published again as it was.
 KEPT_HEADERS = ("schema", "kind", "force", "known", "run", "cutoff_ns", "horizon_ns")
@@ -129,7 +128,7 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
 def _check_taken(event: Generation, record: Record, here: Here) -> None:
     """What an event is refused for once, when it comes: a winner was taken already, and stays one."""
     created_ns = event.created_ns
-    if created_ns is not None and created_ns > record.time_ms * times.MS_NS + EARLY_NS_MAX:
+    if created_ns is not None and created_ns > record.time_ms * times.MS_NS + generation.EARLY_NS_MAX:
         raise BadEvent("created_at", "is more than 24 hours after the log took the event", "early")
     if not here.rules.accepts(event.organization, record.time_ms):
         raise BadEvent("organization", "is unknown, and unknown ones are rejected", "organization")

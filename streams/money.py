@@ -19,7 +19,6 @@ NANO = 1_000_000_000
 COST_NANO_MAX = 1_000_000 * NANO
 TEXT_LENGTH_MAX = 64
 RATE_MAX = Decimal(1000)
-RATE_DIGITS_MAX = 12
 
 _SCALE: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
 # Wide enough that no step before the one rounding to the nano-dollar can round.

@@ -26,7 +26,6 @@ KIND = "kind"
 WINNER, FORGET, HORIZON, OPENING = b"winner", b"forget", b"horizon", b"opening"
 FORCE = "force"
 HEADERS_BYTES_MAX = 16_384
-_SCHEMA = (generation.SCHEMA_HEADER, b"1")
 _RUN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -60,15 +59,10 @@ def header(record: Record, name: str) -> bytes | None:
     return found
 
 
-def event_message(event: Generation, partition: int) -> Message:
-    """An event on its way onto the log."""
-    return Message(topics.GENERATIONS, partition, event.id.encode(), generation.encode(event), (_SCHEMA,))
-
-
 def winner_message(thing: Known, partition: int) -> Message:
     """The winner of an id, published again with all that is known of it."""
     carried = Carried(thing.terms, thing.latest_ns, thing.dated_ns, thing.opening)
-    headers = (_SCHEMA, (KIND, WINNER), ("known", _encoder.encode(carried)))
+    headers = (*generation.SCHEMA_HEADERS, (KIND, WINNER), ("known", _encoder.encode(carried)))
     value = generation.encode(thing.winner)
     return Message(topics.GENERATIONS, partition, thing.winner.id.encode(), value, headers)
 
@@ -76,7 +70,7 @@ def winner_message(thing: Known, partition: int) -> Message:
 def balance_message(key: bytes, balance: Balance, partition: int) -> Message:
     """An opening balance, published again."""
     value = _encoder.encode({"balance": balance})
-    return Message(topics.GENERATIONS, partition, key, value, (_SCHEMA, (KIND, OPENING)))
+    return Message(topics.GENERATIONS, partition, key, value, (*generation.SCHEMA_HEADERS, (KIND, OPENING)))
 
 
 def forget_message(key: bytes, horizon: Horizon, partition: int) -> Message:
@@ -144,7 +138,7 @@ def opening_of(record: Record) -> tuple[Generation | None, Balance | None]:
 
 def event_of(record: Record) -> Generation:
     """The event of a record, checked against its headers and key; `BadEvent` with the reason."""
-    if record.headers and record.headers != (_SCHEMA,):
+    if record.headers and record.headers != generation.SCHEMA_HEADERS:
         if sum(len(name) + len(value) for name, value in record.headers) > HEADERS_BYTES_MAX:
             raise BadEvent("", f"has headers of more than {HEADERS_BYTES_MAX} bytes", "headers")
         schema = header(record, generation.SCHEMA_HEADER)

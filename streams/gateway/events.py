@@ -23,19 +23,16 @@ from streams.gateway.access import Caller
 from streams.gateway.answers import FIELD_LENGTH_MAX, MESSAGE_LENGTH_MAX, Refusal, answer, error_of
 from streams.gateway.intake import Intake
 from streams.gateway.items import Item
-from streams.log.interface import Headers, Message
+from streams.log.interface import Message
 from streams.log.partition import partition_of
 from streams.settings import Settings
 
-EARLY_NS_MAX = times.DAY_NS
 IGNORED_NAMES_MAX = 50
 SLICE_EVENTS = 256
 SOURCE = "native"
 # Reasons are labels of a metric: one that is not here counts as "invalid" where a field is to blame, and as
 # "undecodable" where the bytes are no JSON object at all.
 REASONS = frozenset(("unknown_field", "forbidden", "early", "organization"))
-
-SCHEMA_HEADERS: Headers = ((generation.SCHEMA_HEADER, b"1"),)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -91,7 +88,7 @@ def message_of(item: Item, terms: Terms, ignored: Ignored) -> Message:
     wire.organization = event.organization
     key = event.id.encode()
     return Message(
-        topics.GENERATIONS, partition_of(key, terms.partitions), key, _encode(wire), SCHEMA_HEADERS
+        topics.GENERATIONS, partition_of(key, terms.partitions), key, _encode(wire), generation.SCHEMA_HEADERS
     )
 
 
@@ -147,7 +144,7 @@ class Events:
         return Terms(
             organization=caller.organization,
             authorities=caller.authorities,
-            latest_ns=self._clock() * times.MS_NS + EARLY_NS_MAX,
+            latest_ns=self._clock() * times.MS_NS + generation.EARLY_NS_MAX,
             partitions=self._partitions,
             strict=strict,
             accepts=(lambda name: known(name) is not None) if reject else None,

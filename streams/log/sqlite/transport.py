@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from faust.transport import base
 from faust.types import TP, RecordMetadata
-from mode import Service
 
 from streams.log.batches import Batch, BatchConsumer
 from streams.log.interface import Log, Message
@@ -158,16 +157,11 @@ class Producer(base.Producer):
         return TP(topic, partition_of(key, log.partitions(topic)))
 
 
-class Fetcher(base.Fetcher):
-    """Faust's, as it is: named here because a transport names all its parts."""
-
-
 class Transport(base.Transport):
     """The parts, for Faust."""
 
     Consumer: ClassVar[type[Any]] = Consumer
     Producer: ClassVar[type[Any]] = Producer
-    Fetcher: ClassVar[type[Service]] = Fetcher
 
     driver_version = "genledger embedded log"
     default_port = 0
