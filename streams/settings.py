@@ -18,6 +18,10 @@ from streams import money, times
 from streams.errors import SettingError
 
 
+# A killed worker's partitions rest until its session has timed out.
+SESSION_TIMEOUT_S_MAX = 10.0
+
+
 class Setting(msgspec.Struct, frozen=True):
     """One row of the table: `name` is the attribute, `env` what a user writes."""
 
@@ -62,6 +66,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     verify_bytes_max: int = 268_435_456
     verify_records_max: int = 100_000
     wal_alarm_bytes: int = 268_435_456
+    partitions: int | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9464
+    advertised_url: str = ""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str = ""
+    kafka_password: str = ""
+    kafka_cafile: str = ""
+    kafka_certfile: str = ""
+    kafka_keyfile: str = ""
+    kafka_session_timeout_s: float = 8.0
+    kafka_max_poll_interval_s: float = 300.0
+    kafka_request_timeout_s: float = 10.0
+    kafka_transaction_timeout_s: float = 30.0
     origin: dict[str, str] = {}
 
 
@@ -113,6 +132,53 @@ TABLE = (
     Setting("verify_records_max", "GENLEDGER_VERIFY_RECORDS_MAX", "newest records checked at start"),
     Setting(
         "wal_alarm_bytes", "GENLEDGER_WAL_ALARM_BYTES", "a view's write-ahead log of this size is an alarm"
+    ),
+    Setting(
+        "partitions", "GENLEDGER_PARTITIONS", "of the topics, when they are made: 12 on Kafka, 4 embedded"
+    ),
+    Setting("metrics_host", "GENLEDGER_METRICS_HOST", "where a role's metrics and probes listen"),
+    Setting("metrics_port", "GENLEDGER_METRICS_PORT", "the port of a role's metrics and probes"),
+    Setting(
+        "advertised_url",
+        "GENLEDGER_ADVERTISED_URL",
+        "where the doors find a ledger worker: http://<metrics host>:<metrics port> unless given",
+    ),
+    Setting(
+        "kafka_security_protocol",
+        "GENLEDGER_KAFKA_SECURITY_PROTOCOL",
+        "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    ),
+    Setting(
+        "kafka_sasl_mechanism",
+        "GENLEDGER_KAFKA_SASL_MECHANISM",
+        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+    ),
+    Setting("kafka_username", "GENLEDGER_KAFKA_USERNAME", "who we are to the cluster"),
+    Setting("kafka_password", "GENLEDGER_KAFKA_PASSWORD", "its password; better as a file", secret=True),
+    Setting(
+        "kafka_cafile", "GENLEDGER_KAFKA_CAFILE", "who vouches for the brokers; the system's unless given"
+    ),
+    Setting("kafka_certfile", "GENLEDGER_KAFKA_CERTFILE", "our certificate, where the cluster asks for one"),
+    Setting("kafka_keyfile", "GENLEDGER_KAFKA_KEYFILE", "its key"),
+    Setting(
+        "kafka_session_timeout_s",
+        "GENLEDGER_KAFKA_SESSION_TIMEOUT_S",
+        "a ledger worker not heard of for so long loses its partitions; at most 10",
+    ),
+    Setting(
+        "kafka_max_poll_interval_s",
+        "GENLEDGER_KAFKA_MAX_POLL_INTERVAL_S",
+        "a ledger worker that has asked for nothing for so long loses its partitions",
+    ),
+    Setting(
+        "kafka_request_timeout_s",
+        "GENLEDGER_KAFKA_REQUEST_TIMEOUT_S",
+        "how long a broker may take to answer",
+    ),
+    Setting(
+        "kafka_transaction_timeout_s",
+        "GENLEDGER_KAFKA_TRANSACTION_TIMEOUT_S",
+        "how long a transaction may stay open before the broker ends it",
     ),
 )
 
@@ -200,7 +266,23 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError("GENLEDGER_APPEND_BYTES_MAX must be at least 4 times GENLEDGER_BATCH_BYTES_MAX")
     if settings.port > 65_535:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
+    _check_kafka(settings)
     broker = settings.broker or f"sqlite:///{settings.data}/log"
     if not broker.startswith(("sqlite:///", "kafka://")):
         raise SettingError("GENLEDGER_BROKER must be sqlite:///DIRECTORY or kafka://HOST:PORT[,HOST:PORT]")
     return msgspec.structs.replace(settings, broker=broker, origin=origin)
+
+
+def _check_kafka(settings: Settings) -> None:
+    """What must agree among the settings for a cluster."""
+    if settings.metrics_port > 65_535:
+        raise SettingError("GENLEDGER_METRICS_PORT must be at most 65535")
+    if settings.kafka_session_timeout_s > SESSION_TIMEOUT_S_MAX:
+        raise SettingError(
+            f"GENLEDGER_KAFKA_SESSION_TIMEOUT_S must be at most {SESSION_TIMEOUT_S_MAX}: a killed worker's"
+            " partitions rest for so long"
+        )
+    if settings.kafka_security_protocol.startswith("SASL") and not settings.kafka_username:
+        raise SettingError("GENLEDGER_KAFKA_USERNAME is missing: the security protocol asks for one")
+    if bool(settings.kafka_certfile) != bool(settings.kafka_keyfile):
+        raise SettingError("GENLEDGER_KAFKA_CERTFILE and GENLEDGER_KAFKA_KEYFILE go together")
