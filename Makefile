@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test lint format bench soak docs lock clean
+.PHONY: install run kafka test lint format bench soak docs lock clean
 
 install: $(INSTALLED)
 
@@ -23,6 +23,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 run: install
 	$(BIN)/genledger serve
+
+# A Kafka of one node on 127.0.0.1:9092, for those without docker: needs Java 17 and Maven. Ctrl-C ends it.
+kafka: install
+	$(BIN)/python -m tests.kafka.broker data/kafka
 
 test: install
 	$(BIN)/python -m pytest -m "not soak"

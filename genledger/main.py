@@ -33,6 +33,7 @@ from genledger.commands import (
     report,
     serve,
     status,
+    topics,
     users,
 )
 from genledger.options import WrongUse
@@ -53,6 +54,7 @@ COMMANDS = (
     keys,
     users,
     db,
+    topics,
     status,
     config,
     bench,

@@ -8,12 +8,14 @@ facts, rejected records, changelog and source offset in one transaction, and wri
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from streams import fact, faultpoints, known, ledger, metrics, records, topics
 from streams.directory import Directory
-from streams.errors import LogFull, LogMismatch
+from streams.errors import Fenced, LogFull, LogMismatch, LogUnavailable
+from streams.fact import Fact
 from streams.known import Anything, Horizon
 from streams.ledger import Here
 from streams.log.batches import Batch
@@ -25,6 +27,9 @@ T = TypeVar("T")
 # The log's queue empties in milliseconds; a disk, when somebody makes room.
 BUSY_RETRY_S = 0.02
 FULL_RETRY_S = 1.0
+TAIL_RECORDS = 1000
+
+_logger = logging.getLogger("genledger.ledger")
 
 
 class Table(Protocol):
@@ -57,22 +62,78 @@ class Ledger:
         self._partitions = log.partitions(topics.GENERATIONS)
         self._writers: dict[int, Writer] = {}
         self._next: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._lost: set[int] = set()
         self.full = False
+        #: Called when a partition can't go on here: the group has to share it out again.
+        self.lost: Callable[[int], None] = lambda _partition: None
 
     def next_offset(self, partition: int) -> int:
         """The source offset that will be decided next."""
         return self._next.get(partition, 0)
 
     async def take_over(self, partition: int) -> int:
-        """Become the partition's only writer; where to go on from. Fences first, then reads."""
+        """Become the partition's only writer; where to go on from. Fences first, then reads.
+
+        The last fact says what was decided last; the committed offset, of the same transaction, is a check
+        of it, for a cluster forgets the offsets of a group that was away for a week.
+        """
+        await self.release([partition])
         self._writers[partition] = await self._log.writer(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
-        committed = self._log.committed(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
-        start = self._log.start_offset(topics.GENERATIONS, partition)
-        self._next[partition] = start if committed is None else committed
+        committed = await self._log.committed(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
+        await self._log.refresh([topics.USAGE])
+        last = await self._last_fact(partition)
+        if last is None:
+            start = self._log.start_offset(topics.GENERATIONS, partition)
+            self._next[partition], self._numbers[partition] = committed or start, committed or start
+        else:
+            self._next[partition] = last.offset + 1
+            self._numbers[partition] = last.number or last.offset + 1
+        if committed is not None and committed > self._next[partition]:
+            raise LogMismatch(
+                f"partition {partition} was decided up to {committed}, but the facts end at"
+                f" {self._next[partition]}: facts are missing from the log, or somebody moved the offset"
+            )
+        self._lost.discard(partition)
         return self._next[partition]
 
+    async def _last_fact(self, partition: int) -> Fact | None:
+        """The newest fact of a partition. The end may be markers, so look further and further back."""
+        end = self._log.end_offset(topics.USAGE, partition)
+        first = self._log.start_offset(topics.USAGE, partition)
+        span, at = 1, end
+        while at > first:
+            at = max(first, end - span)
+            newest, position = None, at
+            while found := await self._log.read(topics.USAGE, partition, position, TAIL_RECORDS):
+                newest, position = found[-1], found[-1].offset + 1
+            if newest is not None:
+                return fact.decode(newest.value or b"", newest.headers)
+            span *= 8
+        return None
+
+    async def release(self, partitions: Iterable[int]) -> None:
+        """Partitions are no longer ours: when this returns, nothing of them can be sent."""
+        writers = [self._writers.pop(partition, None) for partition in partitions]
+        for partition in partitions:
+            self._next.pop(partition, None)
+        await asyncio.gather(*(writer.close() for writer in writers if writer is not None))
+
     async def take(self, batch: Batch) -> None:
-        """Decide a batch and commit what it comes to."""
+        """Decide a batch and commit what it comes to; a partition that another has taken is let go."""
+        writer = self._writers.get(batch.partition)
+        if writer is None or batch.partition in self._lost:
+            return
+        try:
+            await self._take(batch, writer)
+        except (Fenced, LogUnavailable) as error:
+            # Whether it was written only a take-over can tell: ours, or that of whoever has it now.
+            _logger.warning("partition %d is given back: %s", batch.partition, error)
+            if self._writers.get(batch.partition) is writer:
+                self._lost.add(batch.partition)
+                self.lost(batch.partition)
+
+    async def _take(self, batch: Batch, writer: Writer) -> None:
         partition = batch.partition
         if batch.start != self._next[partition]:
             raise LogMismatch(
@@ -80,19 +141,16 @@ class Ledger:
             )
         await self._directory.refresh()
         outcome = self.decide(batch)
-        if outcome.publish:
-            await self._patiently(lambda: self._log.append(outcome.publish))
-            faultpoints.reached("republished")
         changelog = [_changelog(partition, key, value) for key, value in outcome.changes.items()]
         messages = [*outcome.facts, *outcome.rejected, *changelog]
-        writer = self._writers[partition]
-        ends = await self._patiently(lambda: writer.commit(messages, batch.next_offset))
+        ends = await self._patiently(lambda: writer.commit(messages, batch.next_offset, outcome.publish))
         faultpoints.reached("transaction-committed")
         if changelog:
             changes = {message.key or b"": message.value for message in changelog}
             self._table.write(partition, changes, ends[topics.SEEN_CHANGELOG, partition] + 1)
         faultpoints.reached("store-written")
         self._next[partition] = batch.next_offset
+        self._numbers[partition] += len(batch.records)
         for fate, count in outcome.fates.items():
             metrics.RECORDS.labels("ledger", fate).inc(count)
 
@@ -103,10 +161,11 @@ class Ledger:
         keys = list({record.key for record in batch.records if record.key is not None} | {horizon_key})
         values = dict(zip(keys, self._table.get_many(partition, keys), strict=True))
         outcome = Outcome()
-        prev = self._next[partition] - 1
+        prev, number = self._next[partition] - 1, self._numbers[partition]
         here = self._here(partition, records.anything_of(values[horizon_key]))
         for record in batch.records:
-            self._decide_one(record, prev, here, values, outcome)
+            number += 1
+            self._decide_one(record, prev, number, here, values, outcome)
             if record.key == horizon_key and horizon_key in outcome.changes:
                 here = self._here(partition, outcome.changes[horizon_key])
             prev = record.offset
@@ -117,7 +176,13 @@ class Ledger:
         return Here(partition, self._partitions, found, self._rules)
 
     def _decide_one(
-        self, record: Record, prev: int, here: Here, values: Mapping[bytes, bytes | None], outcome: Outcome
+        self,
+        record: Record,
+        prev: int,
+        number: int,
+        here: Here,
+        values: Mapping[bytes, bytes | None],
+        outcome: Outcome,
     ) -> None:
         key = record.key
         if key is None:
@@ -129,7 +194,7 @@ class Ledger:
         decision = ledger.decide(before, record, here)
         if key is not None and decision.known is not before and decision.known != before:
             outcome.changes[key] = decision.known
-        value = fact.encode(ledger.fact_of(decision, record, prev))
+        value = fact.encode(ledger.fact_of(decision, record, prev, number))
         outcome.facts.append(Message(topics.USAGE, record.partition, key, value, fact.SCHEMA_HEADERS))
         outcome.publish.extend(decision.publish)
         if decision.keep_bytes:

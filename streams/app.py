@@ -1,13 +1,12 @@
 """The Faust apps: one for each role, so that each has its own consumer and a slow one delays only itself.
 
-    app = make_app("ledger", log, settings)
-    agent(app, topics.GENERATIONS, ledger.take, positions)
-    await app.start()
-
-`faust -A streams.app worker` comes with the Kafka backend; embedded, `genledger serve` starts the apps.
+app = make_app("ledger", log, settings)
+add_agent(app, [topics.GENERATIONS], ledger.take, positions)
+await app.start()
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from faust.types import TP
 from streams import topics
 from streams.agents import Ledger
 from streams.directory import Directory
+from streams.lanes import Lanes
 from streams.log.batches import Batch, BatchSchema
 from streams.log.changelog import BatchTableManager
 from streams.log.interface import Log
@@ -30,19 +30,40 @@ Positions = Callable[[Iterable[TP]], Awaitable[Mapping[TP, int]]]
 BATCHES_WAITING_MAX = 1
 
 
+# What is begun when a partition is taken away may end for so long, of the session's time; then it is ended.
+SETTLE_SHARE = 0.5
+
+
+async def _nothing(_partitions: Iterable[int]) -> None:
+    """Nothing is held of a partition."""
+
+
 class App(faust.App):
     """A Faust app that knows the process's log and where its role stands."""
 
     backend: Log
+    role: str
+    settings: Settings
     positions: Positions
     batch_records_max: int
+    lanes: Lanes
+    #: Whether the partitions are shared with other processes of the role, or all are ours.
+    grouped = False
+    #: Where other processes reach this one over HTTP.
+    address = ""
+    release: Callable[[Iterable[int]], Awaitable[None]] = staticmethod(_nothing)
+
+    async def let_go(self, tps: Iterable[TP]) -> None:
+        """When this returns, nothing of these partitions is at work, and nothing of them can be sent."""
+        await self.lanes.settle(tps, self.settings.kafka_session_timeout_s * SETTLE_SHARE)
+        await self.release({tp.partition for tp in tps})
 
 
 def make_app(role: str, log: Log, settings: Settings) -> App:
     """An app with our transport, our table manager, and nothing that listens."""
     app = App(
         f"{settings.topic_prefix}{role}",
-        broker=settings.broker,
+        broker=_broker_of(settings),
         datadir=Path(settings.data) / "faust",
         store="memory://",
         TableManager=BatchTableManager,
@@ -55,6 +76,8 @@ def make_app(role: str, log: Log, settings: Settings) -> App:
         autodiscover=False,
     )
     app.backend = log
+    app.role = role
+    app.settings = settings
     app.batch_records_max = settings.batch_records_max
     return app
 
@@ -64,26 +87,35 @@ def add_agent(
 ) -> None:
     """The agent of a role: a batch is acknowledged when `take` returns; if it raises, the app ends."""
     app.positions = positions
+    # Whatever failed, going on would skip the batch: the process ends and says why.
+    app.lanes = Lanes(take, app.crash)
     channel = app.topic(*names, schema=BatchSchema(), maxsize=BATCHES_WAITING_MAX)
 
     async def agent(stream: Any) -> None:
         async for event in stream.noack().events():
-            try:
-                await take(event.value)
-            except Exception as error:
-                # Going on would skip the batch: whatever failed, the process ends and says so.
-                await app.crash(error)
-                raise
-            event.ack()
+            await app.lanes.put(event.message.tp, event.value, event.ack, partial(_is_current, app, event))
 
     app.agent(channel, name=f"{app.conf.id}.agent")(agent)
 
 
-def ledger_app(log: Log, settings: Settings, directory: Directory) -> tuple[App, Ledger, SeenTable]:
-    """The ledger's app: its table, its agent, and the step they share."""
+def _is_current(app: App, event: Any) -> bool:
+    """Whether the event was read since the partitions were last shared out."""
+    current: bool = event.message.generation_id == app.consumer_generation_id
+    return current
+
+
+def _broker_of(settings: Settings) -> str:
+    # Faust parses it as an URL, and takes only the scheme from it: the log has its own connections.
+    return settings.broker.partition(",")[0]
+
+
+def ledger_app(
+    log: Log, settings: Settings, directory: Directory, *, shelf: str = "seen"
+) -> tuple[App, Ledger, SeenTable]:
+    """The ledger's app: its table, its agent, and the step they share. `shelf` is the table's folder."""
     app = make_app("ledger", log, settings)
     on_disk = settings.table_store == "rocksdb"
-    path = (Path(settings.data) / "tables" / "seen").absolute()
+    path = (Path(settings.data) / "tables" / shelf).absolute()
     table = SeenTable(
         app,
         name="seen",
@@ -97,6 +129,17 @@ def ledger_app(log: Log, settings: Settings, directory: Directory) -> tuple[App,
     )
     ledger = Ledger(log, table, rules, directory)
     table.take_over = ledger.take_over
+
+    def lost(partition: int) -> None:
+        app.consumer.drop(TP(topics.GENERATIONS, partition))
+        app.consumer.rejoin()
+
+    async def release(partitions: Iterable[int]) -> None:
+        await ledger.release(partitions)
+        table.release(partitions)
+
+    ledger.lost = lost
+    app.release = release
 
     async def positions(assigned: Iterable[TP]) -> Mapping[TP, int]:
         return {tp: ledger.next_offset(tp.partition) for tp in assigned}

@@ -7,6 +7,7 @@ Every role has one of its own. `refresh` reads what has been added; the rest are
     directory.organization("acme")
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -51,6 +52,7 @@ class Directory:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._reading = asyncio.Lock()  # a record that two readers took would be dated twice
         self._positions = dict.fromkeys(topics.SETTINGS_TOPICS, 0)
         self._organizations: dict[str, Organization] = {}
         self._users: dict[bytes, User] = {}
@@ -59,6 +61,11 @@ class Directory:
 
     async def refresh(self) -> None:
         """Read the settings topics to their end."""
+        async with self._reading:
+            await self._log.refresh(topics.SETTINGS_TOPICS)
+            await self._read_on()
+
+    async def _read_on(self) -> None:
         for topic in topics.SETTINGS_TOPICS:
             while self._positions[topic] < self._log.end_offset(topic, 0):
                 records = await self._log.read(topic, 0, self._positions[topic], READ_LIMIT)

@@ -5,6 +5,7 @@ GenledgerError
 ├── BadEvent                an event that does not decode; names the field
 ├── LogError
 │   ├── UnknownTopic
+│   ├── LogUnavailable      the cluster did not answer in time: whether it has what was sent is unknown
 │   ├── LogFull             too much is waiting, or the disk is full: come back later
 │   ├── LogDamaged          bytes on disk are not what was written: says where
 │   ├── LogBusy             another process has the log open
@@ -57,6 +58,10 @@ class LogFull(LogError):
         super().__init__(error)
         self.disk = disk
         self.retry_after_s = retry_after_s
+
+
+class LogUnavailable(LogError):
+    """The cluster did not answer in time. What was sent may be on the log, or not: send it again."""
 
 
 class LogDamaged(LogError):

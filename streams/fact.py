@@ -105,6 +105,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     run: str = ""  # of the retention job
     cutoff_ns: int | None = None
     horizon_ns: int | None = None
+    # The how-manieth record of its partition: offsets have gaps on Kafka, the books count. 0: not said.
+    number: int = 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -309,7 +309,7 @@ def _margin(balance: Balance, record: Record, here: Here) -> Entry:
     )
 
 
-def fact_of(decision: Decision, record: Record, prev: int) -> Fact:
+def fact_of(decision: Decision, record: Record, prev: int, number: int = 0) -> Fact:
     """The decision as the log keeps it."""
     retention = decision.retention
     return Fact(
@@ -318,6 +318,7 @@ def fact_of(decision: Decision, record: Record, prev: int) -> Fact:
         partition=record.partition,
         offset=record.offset,
         prev=prev,
+        number=number,
         time_ms=record.time_ms,
         plus=decision.plus,
         minus=decision.minus,

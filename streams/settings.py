@@ -17,7 +17,6 @@ import msgspec
 from streams import money, times
 from streams.errors import SettingError
 
-
 # A killed worker's partitions rest until its session has timed out.
 SESSION_TIMEOUT_S_MAX = 10.0
 

@@ -6,6 +6,7 @@ then lets Faust go on. A table that takes part has `async def recover(partition)
 """
 
 import asyncio
+import logging
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
@@ -14,11 +15,19 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 from mode import Service
 
+from streams.errors import LogUnavailable
+
+RECOVERIES_AT_ONCE = 4
+UNAVAILABLE_RETRY_S = 1.0
+
+_logger = logging.getLogger("genledger.log")
+
 
 class BatchRecovery(Recovery):
     """Recovers the partitions of the tables whose source partitions were assigned."""
 
     _partitions: frozenset[int] = frozenset()
+    _recovering: asyncio.Task[None] | None = None
 
     async def on_rebalance(
         self,
@@ -44,15 +53,40 @@ class BatchRecovery(Recovery):
             self.signal_recovery_start.clear()
             generation_id = self._generation_id
             self.in_recovery = True
-            try:
-                for table in self.tables.values():
-                    for partition in sorted(self._partitions):
-                        await cast(Any, table).recover(partition)
-            except Exception as error:  # noqa: BLE001 -- whatever it is, it ends the app
+            self._recovering = asyncio.create_task(self._recover(self._partitions))
+            await asyncio.wait([self._recovering])
+            if self._recovering.cancelled():
+                continue  # given up, for the partitions are no longer ours: others come
+            error = _first(self._recovering.exception())
+            if isinstance(error, LogUnavailable):
+                _logger.warning("the tables can't be read back now: %s", error)
+                await self.sleep(UNAVAILABLE_RETRY_S)
+                cast(Any, self.app.consumer).rejoin()
+                continue
+            if error is not None:
                 await self.app.crash(error)
                 return
             self.in_recovery = False
             await self._resume_streams(generation_id=generation_id)
+
+    async def _recover(self, partitions: frozenset[int]) -> None:
+        """Every table's partitions, a few at once: most of the time is waiting for the log."""
+        room = asyncio.Semaphore(RECOVERIES_AT_ONCE)
+
+        async def recover(table: Any, partition: int) -> None:
+            async with room:
+                await table.recover(partition)
+
+        async with asyncio.TaskGroup() as group:
+            for table in self.tables.values():
+                for partition in sorted(partitions):
+                    group.create_task(recover(table, partition))
+
+    async def give_up(self) -> None:
+        """End a recovery that is under way: when this returns, it takes nothing over any more."""
+        if self._recovering is not None and not self._recovering.done():
+            self._recovering.cancel()
+            await asyncio.wait([self._recovering])
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
@@ -64,6 +98,13 @@ class BatchRecovery(Recovery):
 
     async def on_stop(self) -> None:
         """Nothing is buffered, so there is nothing to flush."""
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    """The error that made a group of tasks fail."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class BatchTableManager(TableManager):

@@ -9,17 +9,21 @@ with rising offsets. Everything else in genledger stands on these few promises:
 - Readers see only what is committed, in order of offset, and never a record without those before it.
 - A record that does not have its checksum is never returned: `LogDamaged` says where it is.
 
-Not promised: that offsets are without gaps (compaction removes records), or that a batch read is full.
+Not promised: that offsets are without gaps (compaction removes records, the ends of transactions have
+offsets of their own on Kafka), or that a batch read is full.
 
-    log = await open_log("sqlite:///data/log", topics.all_topics(), clock=now_ms)
+    log = await open_log(settings, topics.topic_table(4))
     await log.append([Message("generations", 2, b"gen-1", b"{...}")])
     records = await log.read("generations", 2, 0, limit=1000)
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+from streams.errors import LogError
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -49,7 +53,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class TopicSpec(msgspec.Struct, frozen=True):
     """A topic as it must be. `store` names the file it shares when the log is embedded.
 
-    `taken_by` is the group of writers that must have taken a record before compaction may.
+    `taken_by` is the group of writers that must have taken a record before compaction may. The rest is
+    for a cluster, which knows no such group and has a time instead: no record younger than
+    `compaction_lag_ms_min` is compacted away, and none older than `compaction_lag_ms_max` waits for it.
     """
 
     name: str
@@ -58,15 +64,24 @@ class TopicSpec(msgspec.Struct, frozen=True):
     retention_ms: int | None = None
     store: str = "intake"
     taken_by: str = ""
+    compaction_lag_ms_min: int = 0
+    compaction_lag_ms_max: int = 0
+    batch_bytes_max: int = 8_388_608
 
 
 class Writer(Protocol):
     """The one writer of a source partition: its results and its progress, in one transaction."""
 
-    async def commit(self, messages: Sequence[Message], offset: int) -> Mapping[tuple[str, int], int]:
+    async def commit(
+        self, messages: Sequence[Message], offset: int, publish: Sequence[Message] = ()
+    ) -> Mapping[tuple[str, int], int]:
         """Write all the messages and the next source offset; the last offset of each partition written.
 
-        Raises `Fenced` when another writer has taken over: then nothing was written.
+        `publish` is what goes back onto the source topic: part of the transaction where the backend can,
+        else durable before it begins, so that after a kill it may be there twice.
+
+        Raises `Fenced` when another writer has taken over: then nothing was written. After
+        `LogUnavailable` it may have been written or not: taking over again tells.
         """
 
     async def close(self) -> None: ...
@@ -74,6 +89,9 @@ class Writer(Protocol):
 
 class Log(Protocol):
     """A log. Every method may raise `LogError` or one of its kinds (see `streams.errors`)."""
+
+    #: Gets the reason when the log must not be used any more: then the process should end.
+    failed: asyncio.Future[LogError]
 
     @property
     def identity(self) -> str:
@@ -99,23 +117,18 @@ class Log(Protocol):
         """The offset of the first record there may be."""
 
     def end_offset(self, topic: str, partition: int) -> int:
-        """The offset that the next record will have: what is below it is committed or gone."""
+        """Behind the last record, as far as is known: what is below it is committed or gone."""
+
+    async def refresh(self, topics: Iterable[str]) -> None:
+        """Learn where these topics end now: what was committed anywhere before this is below the end."""
 
     async def wait(self, positions: Mapping[tuple[str, int], int], timeout_s: float) -> bool:
         """Sleep until any of the partitions has a record at or beyond its position."""
 
-    def committed(self, group: str, topic: str, partition: int) -> int | None:
+    async def committed(self, group: str, topic: str, partition: int) -> int | None:
         """The source offset from which the group's writer goes on; None when it never committed."""
 
     async def writer(self, group: str, topic: str, partition: int) -> Writer:
         """Take over a source partition: fences the writer before, then returns the new one."""
-
-    async def compact(self, topic: str) -> int:
-        """Keep only the newest record of each key of a compacted topic; how many were removed.
-
-        Of a topic that is `taken_by` a group, only what the group has committed.
-
-        A null value stands until a later compaction has seen it. The last record of a partition stays.
-        """
 
     async def close(self) -> None: ...

@@ -6,7 +6,7 @@
 Setting a key as a Faust table is otherwise set is refused: inside a batch agent it would never commit.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import faust
@@ -43,10 +43,16 @@ class SeenTable(faust.Table):
         """What the changelog has committed, up to and with the offset before `next_offset`."""
         self._seen.shelf(partition).write(changes, next_offset)
 
+    def release(self, partitions: Iterable[int]) -> None:
+        """Partitions are no longer ours: close their shelves. What is on disk shortens the next recovery."""
+        for partition in partitions:
+            self._seen.drop(partition)
+
     async def recover(self, partition: int) -> None:
         """Take a partition over, then bring it up to the end of its changelog."""
         await self.take_over(partition)
         log = self._log
+        await log.refresh([topics.SEEN_CHANGELOG])
         end = log.end_offset(topics.SEEN_CHANGELOG, partition)
         shelf = self._seen.open(partition, log.identity, end)
         while shelf.next_offset < end:

@@ -16,10 +16,10 @@ from faust.types import TP
 
 from streams import topics
 from streams.app import add_agent, make_app
+from streams.log import transport as ours
 from streams.log.batches import Batch, BatchConsumer, BatchSchema
 from streams.log.changelog import BatchRecovery, BatchTableManager
 from streams.log.interface import Message, TopicSpec
-from streams.log.sqlite import transport as ours
 from streams.log.sqlite.log import open_log
 from streams.seen import SeenTable, Store
 from streams.settings import load

@@ -44,7 +44,7 @@ async def test_a_log_can_be_read_while_another_writes(tmp_path: Path) -> None:
     assert await waiting is True
     assert [record.key for record in await reader.read("events", 0, 0, 10)] == [b"0", b"1", b"2"]
     await (await log.writer("g", "events", 0)).commit([], 3)
-    assert reader.committed("g", "events", 0) == 3
+    assert await reader.committed("g", "events", 0) == 3
     for write in (reader.append(batch(1)), reader.writer("g", "events", 0), reader.compact("events")):
         with pytest.raises(LogError, match="reading only"):
             await write
@@ -136,7 +136,7 @@ async def test_messages_of_two_stores_are_refused(tmp_path: Path) -> None:
     writer = await log.writer("g", "events", 0)
     with pytest.raises(LogError, match="'ledger'"):
         await writer.commit(mixed[:1], 1)
-    assert log.committed("g", "events", 0) is None
+    assert await log.committed("g", "events", 0) is None
     await log.close()
 
 

@@ -14,7 +14,7 @@ async def test_an_undecided_record_outlives_compaction(tmp_path: Path) -> None:
     try:
         for cost in ("2", "1"):
             await log.append([Message(topics.GENERATIONS, 0, b"gen-1", event(id="gen-1", cost=cost))])
-        assert log.committed("ledger", topics.GENERATIONS, 0) is None
+        assert await log.committed("ledger", topics.GENERATIONS, 0) is None
         await log.compact(topics.GENERATIONS)
         assert len(await log.read(topics.GENERATIONS, 0, 0, 10)) == 2
     finally:

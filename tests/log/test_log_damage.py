@@ -85,7 +85,7 @@ async def test_a_killed_log_opens_with_all_its_records(killed: Path) -> None:
     assert (killed / "intake.db-wal").stat().st_size > 100_000
     log = await open_at(killed)
     assert len(await contents(log)) == 2 * COMMITS
-    assert log.committed("g", "events", 0) == COMMITS - 1
+    assert await log.committed("g", "events", 0) == COMMITS - 1
     await log.close()
 
 

@@ -76,7 +76,7 @@ async def check_acknowledged(directory: Path, process: Process) -> dict[int, Rec
         for number, offset in process.answers("ack"):
             assert events[offset].value == value_of(number), f"number {number} at offset {offset}"
         facts = [int(record.key or b"") for record in (await everything(log, "facts")).values()]
-        committed = log.committed("g", "events", 0)
+        committed = await log.committed("g", "events", 0)
         assert committed == (facts[-1] if facts else None)
         assert {number for (number,) in process.answers("commit")} <= set(facts)
     finally:

@@ -21,7 +21,7 @@ open it `read_only` meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from streams import faultpoints
@@ -81,12 +81,23 @@ class SqliteWriter:
         self._log = log
         self._key = key
         self._epoch = epoch
+        self._published: Sequence[Message] = ()
         self._closed = False
 
-    async def commit(self, messages: Sequence[Message], offset: int) -> Mapping[tuple[str, int], int]:
-        """All messages and the offset, in one transaction, or nothing of it (`Fenced`)."""
+    async def commit(
+        self, messages: Sequence[Message], offset: int, publish: Sequence[Message] = ()
+    ) -> Mapping[tuple[str, int], int]:
+        """All messages and the offset, in one transaction, or nothing of it (`Fenced`).
+
+        What is published belongs to another file, so it is durable before: a commit that is tried again
+        because the log was full does not publish again.
+        """
         if self._closed:
             raise LogError(f"the writer of {self._key} is closed")
+        if publish and publish is not self._published:
+            await self._log.append(publish)
+            faultpoints.reached("republished")
+            self._published = publish
         return await self._log.commit(self._key, self._epoch, messages, offset)
 
     async def close(self) -> None:
@@ -167,7 +178,10 @@ class SqliteLog:
 
         return SqliteWriter(self, key, await self._committer(WRITERS_STORE).run(work))
 
-    def committed(self, group: str, topic: str, partition: int) -> int | None:
+    async def committed(self, group: str, topic: str, partition: int) -> int | None:
+        return self._progress(group, topic, partition)
+
+    def _progress(self, group: str, topic: str, partition: int) -> int | None:
         self._partition(topic, partition)
         store = self._stores[WRITERS_STORE]
         store.refresh()
@@ -187,6 +201,9 @@ class SqliteLog:
 
     def end_offset(self, topic: str, partition: int) -> int:
         return self._partition(topic, partition)[1].next
+
+    async def refresh(self, topics: Iterable[str]) -> None:
+        """Nothing: every look at a file is at what it holds now."""
 
     async def wait(self, positions: Mapping[tuple[str, int], int], timeout_s: float) -> bool:
         """Woken by commits of this process; a read-only log looks again every `poll_ms`."""
@@ -241,7 +258,7 @@ class SqliteLog:
             horizon = partition.next
             if spec.taken_by:
                 # What its reader has not taken yet has a fate to come, whatever is newer under its key.
-                horizon = self.committed(spec.taken_by, spec.name, partition.number) or partition.first
+                horizon = self._progress(spec.taken_by, spec.name, partition.number) or partition.first
             await self._verify(store, partition, horizon)
             sweeps.append(lambda tx: compaction.compact(tx, partition, horizon))
         if spec.retention_ms is not None:

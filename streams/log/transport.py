@@ -1,9 +1,10 @@
-"""Faust's transport for the embedded log: `sqlite:///DIRECTORY`, registered under `faust.transports`.
+"""Faust's transport over any log: `sqlite:///DIRECTORY`, registered under `faust.transports`.
 
-There is no broker and no group: the one process that has the log open has every partition, and "joining"
-is a task that hands them over. The log itself is given to the app (`app.backend`), which shares it between
-the roles of the process. Where a role goes on from is the role's to say (`app.positions`): positions live
-with the data, never here.
+There is no group: the process has every partition, and "joining" is a task that hands them over. The log
+itself is given to the app (`app.backend`), which shares it between the roles of the process. Where a role
+goes on from is the role's to say (`app.positions`): positions live with the data, never here.
+
+The Kafka transport (streams/log/kafka/transport.py) adds membership in a group.
 """
 
 import asyncio
@@ -13,9 +14,12 @@ from typing import Any, ClassVar
 from faust.transport import base
 from faust.types import TP, RecordMetadata
 
+from streams.errors import LogUnavailable
 from streams.log.batches import Batch, BatchConsumer
 from streams.log.interface import Log, Message
 from streams.log.partition import partition_of
+
+UNAVAILABLE_RETRY_S = 0.5
 
 
 class Consumer(BatchConsumer, base.Consumer):
@@ -41,15 +45,33 @@ class Consumer(BatchConsumer, base.Consumer):
         if tps != self._assigned:
             self._joined = self.add_future(self._join(tps))
 
+    def rejoin(self) -> None:
+        """Give every partition back and take what is ours anew."""
+        self._joined = self.add_future(self._join(set(self._assigned)))
+
     async def _join(self, tps: set[TP]) -> None:
+        if self._assigned:
+            await self._let_go(self._assigned)
+        await self._take(tps)
+
+    async def _let_go(self, tps: set[TP]) -> None:
+        """When this returns, nothing of these partitions is worked on, and nothing of them is sent."""
         self.app.on_rebalance_start()
-        revoked = self._assigned - tps
-        if revoked:
-            await self.on_partitions_revoked(revoked)
+        for tp in tps:
+            self._positions.pop(tp, None)
+        await self.app.tables.recovery.give_up()
+        await self.on_partitions_revoked(tps)
+        await self.app.let_go(tps)
+
+    async def _take(self, tps: set[TP]) -> None:
         self._assigned = tps
         self._forget_delivered()
         self.app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(tps), self.app.consumer_generation_id)
+
+    def drop(self, tp: TP) -> None:
+        """Read no more of a partition that was lost, until it is assigned again."""
+        self._positions.pop(tp, None)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Go to where the role says it stands."""
@@ -62,6 +84,15 @@ class Consumer(BatchConsumer, base.Consumer):
         if not wanted:
             await self.sleep(0.01)
             return {}
+        try:
+            return await self._read(wanted, timeout)
+        except LogUnavailable as error:
+            # Nothing is lost by waiting; the watchdog ends a wait without end.
+            self.log.warning("%s", error)
+            await self.sleep(UNAVAILABLE_RETRY_S)
+            return {}
+
+    async def _read(self, wanted: Mapping[TP, int], timeout: float) -> Any:  # noqa: ASYNC109
         await self._log.wait({(tp.topic, tp.partition): at for tp, at in wanted.items()}, timeout)
         found = {}
         for tp, start in wanted.items():
@@ -85,7 +116,7 @@ class Consumer(BatchConsumer, base.Consumer):
         self._positions.update(partitions)
 
     def assignment(self) -> set[TP]:
-        """The partitions this process has: all of its topics'."""
+        """The partitions this process has."""
         return self._assigned
 
     async def position(self, tp: TP) -> int | None:
@@ -113,7 +144,7 @@ class Consumer(BatchConsumer, base.Consumer):
         return partition_of(key, self._log.partitions(topic)) if partition is None and key else partition
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **kwargs: Any) -> None:
-        """Topics are made when the log is opened, from one table."""
+        """Topics are made when the log is opened, or by `genledger topics apply`, from one table."""
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
@@ -149,7 +180,7 @@ class Producer(base.Producer):
         """Whatever was sent is durable already."""
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **kwargs: Any) -> None:
-        """Topics are made when the log is opened, from one table."""
+        """Topics are made when the log is opened, or by `genledger topics apply`, from one table."""
 
     def key_partition(self, topic: str, key: bytes) -> TP:
         """Where a key belongs."""
@@ -163,5 +194,5 @@ class Transport(base.Transport):
     Consumer: ClassVar[type[Any]] = Consumer
     Producer: ClassVar[type[Any]] = Producer
 
-    driver_version = "genledger embedded log"
+    driver_version = "genledger log"
     default_port = 0

@@ -1,0 +1,1 @@
+"""The log on Apache Kafka: what `streams.log.interface` promises, kept by a cluster."""

@@ -1,0 +1,93 @@
+"""What one fetch brought of a partition: raw bytes, decoded as they are asked for.
+
+    slice = Slice(topic, partition, offset, end, raw, aborted)
+    records = slice.take(1000)
+    slice.next_offset            # where to go on; beyond `end` of nothing when all was markers
+
+Decoding is aiokafka's: checksums are verified, and of transactions only what was committed comes out.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+
+from streams.errors import LogDamaged
+from streams.log.interface import Headers, Record
+
+NO_HEADERS: Headers = ()
+
+
+class _Records(PartitionRecords):
+    """Yields our records, not aiokafka's: one object for each, not two."""
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
+        headers = record.headers
+        return Record(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            # A header may be null on Kafka; here it is empty.
+            tuple((name, value or b"") for name, value in headers) if headers else NO_HEADERS,
+        )
+
+
+class Slice:
+    """The records of one partition from an offset on. `end` is where the committed ones ended then."""
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        end: int,
+        raw: bytes,
+        aborted: Sequence[tuple[int, int]] | None,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.end = end
+        self._place = TopicPartition(topic, partition)
+        records = MemoryRecords(raw)
+        self._records = _Records(self._place, records, aborted, offset, None, None, True, READ_COMMITTED)
+        self._head: list[Record] = []
+        self._at_end = False
+
+    @property
+    def next_offset(self) -> int:
+        """Behind what was taken, markers and aborted records included."""
+        if self._head:
+            return self._head[0].offset
+        offset: int = self._records.next_fetch_offset
+        return offset
+
+    def has_records(self) -> bool:
+        """Whether there is a record to take."""
+        if not self._head:
+            self._head = self._read(1)
+        return bool(self._head)
+
+    def take(self, limit: int) -> list[Record]:
+        """The next records, at most `limit`."""
+        head, self._head = self._head, []
+        return head + self._read(limit - len(head))
+
+    def _read(self, limit: int) -> list[Record]:
+        if self._at_end:
+            return []
+        try:
+            found = list(islice(self._records, limit))
+            self._at_end = len(found) < limit
+            return found
+        except CorruptRecordException as error:
+            at = self._records.next_fetch_offset
+            raise LogDamaged(
+                f"{self.topic}/{self.partition}@{at}: {error}; ask the cluster's owner"
+            ) from None
