@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +27,7 @@ from honcho.environ import expand_processes, parse_procfile
 
 from genledger.main import app
 from streams import metrics, settings
+from tests.road.harness import free_port
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -378,15 +378,9 @@ def test_every_file_of_the_packages_is_in_the_image(unpacked):
     assert expected - {str(path.relative_to(unpacked)) for path in unpacked.rglob("*")} == set()
 
 
-def _free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def test_the_package_serves_and_its_health_check_sees_it(unpacked, tmp_path):
     """What the image installs starts on an empty volume; its health check fails before and after."""
-    port = _free_port()
+    port = free_port()
     check = [sys.executable, DEPLOY / "ready.py", str(port)]
     environment = {
         "PATH": os.environ["PATH"],
@@ -522,7 +516,7 @@ def test_prometheus_takes_what_the_dashboard_asks(promtool, tmp_path):
 def _families():
     """Each metric of a process by the names of its samples, with its labels; Prometheus' own `up` too."""
     found = {"up": set()}
-    for family in (*metrics.REGISTRY.collect(),):
+    for family in metrics.REGISTRY.collect():
         ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
         for end in ends.get(family.type, ("",)):
             found[family.name + end] = {"le"} if end == "_bucket" else set()

@@ -50,8 +50,7 @@ class Consumer(BatchConsumer, base.Consumer):
         self._joined = self.add_future(self._join(set(self._assigned)))
 
     async def _join(self, tps: set[TP]) -> None:
-        if self._assigned:
-            await self._let_go(self._assigned)
+        await self._let_go(self._assigned)
         await self._take(tps)
 
     async def _let_go(self, tps: set[TP]) -> None:

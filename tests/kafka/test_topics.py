@@ -132,6 +132,15 @@ def test_larger_events_need_larger_facts():
     ]
 
 
+def test_a_longer_outage_may_be_prepared_for():
+    """Who lets the ledger be away for a month is not told to compact after a fortnight."""
+    month = {
+        "min.compaction.lag.ms": str(30 * topics.DAY_MS),
+        "max.compaction.lag.ms": str(37 * topics.DAY_MS),
+    }
+    assert told(plan_of(settings_of(), cluster_of(generations=(12, 3, month)))) == []
+
+
 def test_only_the_ledger_may_write_what_the_ledger_writes():
     """Facts, rejected records, changelog and transactions are the ledger's alone."""
     own = {topics.USAGE, topics.REJECTED, topics.SEEN_CHANGELOG, topics.LEDGER_GROUP + "-"}
@@ -147,15 +156,17 @@ def test_the_rights_are_of_topics_that_there_are():
 
 
 def test_the_page_has_every_setting_and_every_right():
-    """docs/topics.md tells each topic's settings and each role's rights as the table has them, and no more."""
+    """docs/topics.md tells each topic's settings and each role's rights as the table has them."""
     page = PAGE.read_text()
-    settings_there = re.findall(r"^\| `([a-z.]+)` \| `([^`]+)` \| ([^|]+) \|[^|]+\| ([^|]+) \|$", page, re.M)
+    settings_there = re.findall(
+        r"^\| `([a-z.]+)` \| `([^`]+)` \| ([^|]+) \|[^|]+\| ([^|]+) \|$", page, re.MULTILINE
+    )
     assert {row for found in settings_there for row in spread(found, NAMES)} == {
         (rule.setting, rule.value, rule.why, spec.name)
         for spec in topics.topic_table(12)
         for rule in topics.rules_of(spec, 3)
     }
-    rights = re.findall(r"^\| (\w+) \| (\w+)[^|]* \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page, re.M)
+    rights = re.findall(r"^\| (\w+) \| (\w+)[^|]* \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
     assert {
         (role, resource, operations, name)
         for role, resource, names, operations, _ in rights

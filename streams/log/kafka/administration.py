@@ -23,7 +23,7 @@ from streams import topics
 from streams.errors import LogError, LogMismatch, LogUnavailable
 from streams.log.interface import TopicSpec
 from streams.log.kafka.connect import client_options, require_reachable
-from streams.log.kafka.topic_settings import SET, AlterTopics
+from streams.log.kafka.topic_settings import AlterTopics
 from streams.settings import Settings
 
 PARTITIONS, REPLICAS = "partitions", "replication"
@@ -108,6 +108,14 @@ def _roomier(spec: TopicSpec, generations: Topic) -> TopicSpec:
     return msgspec.structs.replace(spec, batch_bytes_max=max(spec.batch_bytes_max, 2 * largest))
 
 
+def _later(spec: TopicSpec, topic: Topic) -> TopicSpec:
+    """Whoever lets the ledger be away for longer has compaction end later, too: Kafka wants it after."""
+    least_ms = int(topic.settings.get("min.compaction.lag.ms") or 0)
+    if least_ms <= spec.compaction_lag_ms_min:
+        return spec
+    return msgspec.structs.replace(spec, compaction_lag_ms_max=least_ms + topics.COMPACTED_WITHIN_MS)
+
+
 def _partitions_of(name: str, spec: TopicSpec, topic: Topic, agreed: bool) -> Iterator[Difference]:
     there, wanted = topic.partitions, spec.partitions
     if there == wanted:
@@ -128,7 +136,7 @@ def _differences_of(name: str, spec: TopicSpec, topic: Topic, replicas: int) -> 
     if topic.replication < replicas:
         why = "whoever runs the cluster adds replicas, with kafka-reassign-partitions.sh"
         yield Difference(name, REPLICAS, str(topic.replication), str(replicas), False, False, why)
-    for rule in topics.rules_of(spec, topic.replication):
+    for rule in topics.rules_of(_later(spec, topic), topic.replication):
         value = topic.settings.get(rule.setting, "")
         if not topics.holds(rule, value):
             yield Difference(name, rule.setting, value, rule.value, not rule.advice, True, rule.why)
@@ -195,7 +203,7 @@ async def apply(
         _refuse(found)
         if not dry_run:
             await _make(client, settings, found)
-            await _alter(client, found.differences)
+            await _alter(client, found.differences, settings.kafka_request_timeout_s)
     return found
 
 
@@ -296,16 +304,23 @@ async def _led(client: AIOKafkaAdminClient, names: Sequence[str]) -> bool:
     return all(name in listed and all(each["leader"] >= 0 for each in listed[name]) for name in names)
 
 
-async def _alter(client: AIOKafkaAdminClient, found: Sequence[Difference]) -> None:
-    changes: dict[str, list[tuple[str, int, str]]] = {}
+async def _alter(client: AIOKafkaAdminClient, found: Sequence[Difference], within_s: float) -> None:
+    """Change the settings that differ, and return when the brokers go by them."""
+    changes: dict[str, dict[str, str]] = {}
     for each in found:
         if each.mendable:
-            changes.setdefault(each.topic, []).append((each.setting, SET, each.wanted))
+            changes.setdefault(each.topic, {})[each.setting] = each.wanted
     if not changes:
         return
     response = await client._send_request(AlterTopics(changes))  # noqa: SLF001  aiokafka has no such call
     for code, message, _, name in response.resources:
         _check(code, message, f"the settings of {name} can't be changed")
+    for _ in range(int(within_s / READY_POLL_S) + 1):
+        there = await _settings_of(client, list(changes))
+        if all(wanted.items() <= there[name].items() for name, wanted in changes.items()):
+            return
+        await asyncio.sleep(READY_POLL_S)
+    raise LogUnavailable(f"the settings are changed, but brokers show the old ones after {within_s:g} s")
 
 
 def _check(code: int, message: str | None, what: str) -> None:

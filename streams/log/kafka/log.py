@@ -43,6 +43,7 @@ SLICES_MAX = 64
 SCAN_RECORDS = 4000
 POLL_MS_MAX = 500
 OWN_RETRY_S = 0.002
+OWN_VISIBLE_S = 1.0
 # With several brokers the slowest answer is waited for: none may hold the others back for long.
 SEVERAL_BROKERS_MS = 50
 IDENTITY_CHECK_S = 10.0
@@ -308,8 +309,21 @@ class KafkaLog:
         self._checking.cancel()
         await asyncio.gather(self._checking, return_exceptions=True)
         await asyncio.gather(*(writer.close() for writer in self._writers))
+        await self._see_own()
         await self._appender.close()
         await self._cluster.close()
+
+    async def _see_own(self) -> None:
+        """Until everybody can read what this process has committed, for a moment at most."""
+        deadline_s = monotonic_s() + OWN_VISIBLE_S
+        own = {place: ends.own for place, ends in self._ends.items() if ends.own}
+        while own and monotonic_s() < deadline_s:
+            try:
+                found = await self._cluster.offsets(list(own), LATEST)
+            except LogUnavailable:
+                return
+            own = {place: end for place, end in own.items() if found[place] < end}
+            await asyncio.sleep(OWN_RETRY_S if own else 0)
 
     def _spec(self, topic: str) -> TopicSpec:
         self._check_open()

@@ -1,12 +1,12 @@
 """Changing single settings of topics: the request that aiokafka does not have.
 
-    response = await client.send(node, AlterTopics({"usage": [("retention.ms", SET, "-1")]}))
+    response = await client.send(node, AlterTopics({"usage": {"retention.ms": "-1"}}))
 
 The older request that it does have replaces every setting of a topic, and with them what someone else set
 a moment ago. Kafka has had this one since 2.3 (IncrementalAlterConfigs).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
@@ -15,7 +15,7 @@ INCREMENTAL_ALTER_CONFIGS = 44
 TOPIC = 2
 SET = 0
 
-Changes = Mapping[str, Sequence[tuple[str, int, str]]]
+Changes = Mapping[str, Mapping[str, str]]
 
 
 class AlterTopicsResponse(Response):
@@ -60,7 +60,7 @@ class AlterTopicsRequest(RequestStruct):
 
 
 class AlterTopics(Request[AlterTopicsRequest]):
-    """Changes by topic, each a name, `SET` and a value; all of a topic's changes or none."""
+    """Values by setting by topic; of a topic all are changed, or none."""
 
     API_KEY = INCREMENTAL_ALTER_CONFIGS
 
@@ -68,5 +68,8 @@ class AlterTopics(Request[AlterTopicsRequest]):
         self._changes = changes
 
     def build(self, request_struct_class: type[AlterTopicsRequest]) -> AlterTopicsRequest:
-        resources = [(TOPIC, name, list(changes)) for name, changes in self._changes.items()]
+        resources = [
+            (TOPIC, name, [(setting, SET, value) for setting, value in values.items()])
+            for name, values in self._changes.items()
+        ]
         return request_struct_class(resources, False)
