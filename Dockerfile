@@ -47,7 +47,9 @@ RUN groupadd --system --gid 10001 genledger \
 COPY --from=builder /opt/genledger /opt/genledger
 COPY deploy/ready.py /opt/genledger/ready.py
 
+# A sort of SQLite's that is too big for memory goes where there is room: /tmp may be small.
 ENV PATH=/opt/genledger/bin:$PATH \
+    SQLITE_TMPDIR=/data \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     GENLEDGER_DATA=/data \

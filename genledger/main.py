@@ -26,6 +26,7 @@ from genledger.commands import (
     config,
     db,
     explain,
+    gateway,
     keys,
     orgs,
     publish,
@@ -35,6 +36,7 @@ from genledger.commands import (
     status,
     topics,
     users,
+    worker,
 )
 from genledger.options import WrongUse
 from genledger.output import say
@@ -45,6 +47,8 @@ INTERRUPTED = 130  # as a shell reports what Ctrl-C ended
 
 COMMANDS = (
     serve,
+    gateway,
+    worker,
     publish,
     books,
     explain,

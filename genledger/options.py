@@ -34,6 +34,9 @@ DryRun = Annotated[
     Parameter(name="--dry-run", negative="", show_default=False, help="Say what would be done; do nothing."),
 ]
 
+MetricsPort = Annotated[
+    int | None, Parameter(help="The port of /metrics, /livez and /readyz, on GENLEDGER_METRICS_HOST.")
+]
 Data = Annotated[str | None, Parameter(help="The data folder; GENLEDGER_DATA unless given.")]
 
 

@@ -1,6 +1,6 @@
 """What every process of genledger has: its log output, its stop, and its end when something is wrong.
 
-return asyncio.run(lived(start, watch, stop, drain_timeout_s))
+return run(settings, start)     # start(watch, stack)
 """
 
 import asyncio
@@ -8,9 +8,11 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from genledger.watch import Watch
 from streams import clock
@@ -20,6 +22,7 @@ WATCH_INTERVAL_S = 0.25
 # The collector walks every object again and again: what is here at the start stays, and needs no walk.
 GC_THRESHOLDS = (50_000, 20, 50)
 QUIET_LOGGERS = (
+    "aiokafka",
     "alembic.runtime.plugins",
     "alembic.runtime.migration",
     "faust",
@@ -43,6 +46,32 @@ def set_up_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(quiet)
     # Faust reports an agent that is stopped as one that crashed; one that did crash ends the process.
     logging.getLogger("faust.agents.actor").setLevel(logging.CRITICAL)
+
+
+Start = Callable[[Watch, AsyncExitStack], Awaitable[None]]
+
+
+def run(settings: Settings, start: Start) -> int:
+    """Be a process until SIGTERM, Ctrl-C or a failure; the exit code."""
+    set_up_logging(settings)
+    reason = asyncio.run(_until_stopped(settings, start))
+    if reason:
+        print(f"genledger: {reason}", file=sys.stderr)
+    return 1 if reason else 0
+
+
+async def _until_stopped(settings: Settings, start: Start) -> str:
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            give_up("stopped twice")
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    watch = Watch(settings.stall_timeout_s)
+    return await lived(partial(start, watch), watch, stopped, settings.drain_timeout_s)
 
 
 async def lived(

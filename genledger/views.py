@@ -3,9 +3,9 @@
     ViewsProcess(settings, without).start()     # in the service
     python -m genledger.views                   # what it starts
 
-It opens the log to read only, so the two sides share nothing but files: folding a large batch keeps no
-request waiting, and the second core has work. What it does it tells line by line on its stdout; the end of
-its stdin is its order to stop, so it also ends when the service was killed.
+It opens the log to read only, so the two sides share nothing but the log and a database: folding a large
+batch keeps no request waiting, and the second core has work. What it does it tells line by line on its
+stdout; the end of its stdin is its order to stop, so it also ends when the service was killed.
 """
 
 import asyncio
@@ -13,33 +13,22 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from genledger.logs import open_log
 from genledger.process import lived, set_up_logging
-from genledger.watch import Part, Watch
-from projections.agents import Follower, Full, Taken, follower_app, measure
-from projections.organizations import Organizations
-from projections.processed import Processed
-from projections.stores.sqlite import Database
-from projections.summaries import Summaries
-from projections.view import View
-from streams import clock, topics
-from streams.app import App
-from streams.errors import GenledgerError, ViewBusy
-from streams.log.sqlite.bounds import Bounds
-from streams.log.sqlite.log import SqliteLog, open_log
+from genledger.roles.views import open_database, open_followers, start_followers
+from genledger.watch import Watch
+from projections.agents import Follower, Full, Taken, measure
+from streams import clock
+from streams.errors import GenledgerError
+from streams.log.interface import Log
 from streams.settings import Settings
 
-NAMES = ("organizations", "summaries", "processed")
-POLL_MS = 5
 LINE_BYTES_MAX = 1 << 20
 OPEN_TIMEOUT_S = 120.0
-# A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
-BUSY_WAIT_S = 15.0
-BUSY_RETRY_S = 0.1
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -66,12 +55,6 @@ def tell(line: Line) -> None:
     """One line to the service."""
     sys.stdout.buffer.write(_encoder.encode(line) + b"\n")
     sys.stdout.buffer.flush()
-
-
-def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
-    """The views that are kept."""
-    views: list[View[Any, Any]] = [Organizations(), Summaries()]
-    return [*views, Processed()] if settings.processed_generations else views
 
 
 def main() -> int:
@@ -113,37 +96,14 @@ async def _until_closed(reader: asyncio.StreamReader, stopped: asyncio.Event) ->
 
 async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     settings = order.settings
-    bounds = Bounds(read_bytes=settings.batch_bytes_max, poll_ms=POLL_MS)
-    log = await open_log(settings.broker, topics.topic_table(), bounds=bounds, read_only=True)
+    log = await open_log(settings, read_only=True)
     stack.push_async_callback(log.close)
-    database = await _open_database(Path(settings.data) / "genledger.db")
+    watch.futures["the log"] = log.failed
+    database = await open_database(settings)
     stack.push_async_callback(database.close)
-    followers = [
-        Follower(view, database, log, tell) for view in views_of(settings) if view.name not in order.without
-    ]
-    for follower in followers:
-        await follower.open()
+    followers = await open_followers(settings, database, log, tell, order.without)
     tell(Opened([place for follower in followers for place in _places(follower)]))
-    for follower in followers:
-        app = follower_app(follower, log, settings)
-        watch.parts[follower.view.name] = _part_of(follower, app)
-        await app.start()
-        stack.push_async_callback(app.stop)
-
-
-def _part_of(follower: Follower, app: App) -> Part:
-    return Part(follower.places, lambda: app.crash_reason, lambda: follower.full)
-
-
-async def _open_database(path: Path) -> Database:
-    deadline_s = clock.monotonic_s() + BUSY_WAIT_S
-    while True:
-        try:
-            return Database.open(path)
-        except ViewBusy:
-            if clock.monotonic_s() > deadline_s:
-                raise
-            await asyncio.sleep(BUSY_RETRY_S)
+    await start_followers(followers, log, settings, watch, stack)
 
 
 def _places(follower: Follower) -> list[tuple[str, str, int, int]]:
@@ -153,7 +113,7 @@ def _places(follower: Follower) -> list[tuple[str, str, int, int]]:
 class ViewsProcess:
     """The views' process as the service sees it."""
 
-    def __init__(self, settings: Settings, without: Sequence[str], log: SqliteLog) -> None:
+    def __init__(self, settings: Settings, without: Sequence[str], log: Log) -> None:
         self._order = Order(settings, tuple(without))
         self._log = log
         self._next: dict[str, dict[tuple[str, int], int]] = {}

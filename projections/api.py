@@ -7,6 +7,7 @@ may read, or "" for all. Another's figures are a 404, the same as figures that a
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ from streams.clock import Clock
 
 # Waits until the views have changed, at most so many seconds; whether they have.
 WaitForChange = Callable[[float], Awaitable[bool]]
-# The end of each partition of the topic generations.
-Ends = Callable[[], Mapping[int, int]]
+# The end of each partition of the topic generations, for one who goes on from these offsets in them.
+Ends = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
 
 STREAMS_MAX = 100
 KEEP_ALIVE_S = 15.0
@@ -54,6 +55,24 @@ def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends:
         web.get("/api/v1/usage/stream", api.stream, allow_head=False),
         web.get("/api/v1/books", api.books),
     ]
+
+
+def routes_to(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> list[web.RouteDef]:
+    """The same routes, with their parameters and descriptions, answered by another process.
+
+    Each handler stands for its own: routes are told apart, and described, by them.
+    """
+    described: Any = None
+    found = []
+    for route in routes(described, described, described, described):
+
+        @takes(getattr(route.handler, "query", ()))
+        @functools.wraps(route.handler)
+        async def passed(request: web.Request) -> web.StreamResponse:
+            return await handler(request)
+
+        found.append(web.RouteDef(route.method, route.path, passed, route.kwargs))
+    return found
 
 
 def takes(query: Query) -> Callable[[Handler], Handler]:
@@ -106,7 +125,8 @@ class Api:
         if request["organization"]:
             return _not_found()
         fates, read = await self._queries.books()
-        rows = balance(fates, read, self._ends())
+        ends = await self._ends({partition: taken.next_offset for partition, taken in read.items()})
+        rows = balance(fates, read, ends)
         metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
         return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import aiosqlite
 import msgspec
 
+from projections.books import Read
 from streams import times
 from streams.errors import SchemaMismatch, ViewError
 from streams.money import text_of
@@ -94,9 +95,9 @@ class Page(msgspec.Struct, frozen=True):
     truncated: bool = False
 
 
-_BOOKS = """SELECT "partition", fate, records FROM books
-    UNION ALL SELECT "partition", '', source_offset + 1 FROM positions WHERE projection = 'summaries'
-    ORDER BY 1, 2"""
+_BOOKS = """SELECT "partition", fate, records, 0 AS next_offset FROM books
+    UNION ALL SELECT "partition", '', records, source_offset + 1 FROM positions
+    WHERE projection = 'summaries' ORDER BY 1, 2"""
 
 
 class Queries:
@@ -131,18 +132,18 @@ class Queries:
         rows = await self._all(f"{_LIVE}{where} ORDER BY client_org_id LIMIT {ROWS_MAX + 1}", values)
         return Page([live_row(row, now_ms) for row in rows[:ROWS_MAX]], len(rows) > ROWS_MAX)
 
-    async def books(self) -> tuple[Mapping[int, Mapping[str, int]], Mapping[int, int]]:
-        """For each partition, how many records had which fate, and how many the summaries have read.
+    async def books(self) -> tuple[Mapping[int, Mapping[str, int]], Mapping[int, Read]]:
+        """For each partition, how many records had which fate, and what the summaries have read.
 
         One statement, so that both are of the same moment.
         """
         fates: dict[int, dict[str, int]] = {}
-        read: dict[int, int] = {}
+        read: dict[int, Read] = {}
         for row in await self._all(_BOOKS):
             if row["fate"]:
                 fates.setdefault(row["partition"], {})[row["fate"]] = row["records"]
             else:
-                read[row["partition"]] = row["records"]
+                read[row["partition"]] = Read(row["records"], row["next_offset"])
         return fates, read
 
     async def positions(self) -> Sequence[Row]:

@@ -10,7 +10,7 @@ nothing behind when it fails. Underneath is Alembic, with the revisions in `migr
 import logging
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "20261121_003"
+HEAD = "20261121_004"
+_OWN = "20261121_003"  # the revision that makes genledger's own tables
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 _STEP = re.compile(r"[+-][0-9]{1,3}")
 
@@ -41,12 +42,20 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """What a table must have. `key` orders a dump of it; `since` is the revision that makes it."""
+    """What a table must have. `key` orders a dump of it; `since` is the revision that makes it.
+
+    `later` says of a column that a later revision added it.
+    """
 
     since: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
     indexes: tuple[str, ...] = ()
+    later: Mapping[str, str] = {}
+
+    def columns_at(self, revision: str) -> Sequence[str]:
+        """The columns that the table has at a revision."""
+        return [column for column in self.columns if self.later.get(column, self.since) <= revision]
 
 
 _TOTALS: tuple[str, ...] = (
@@ -158,13 +167,14 @@ TABLES: dict[str, Table] = {
         ("idx_cleanup_date_success",),
     ),
     "positions": Table(
-        HEAD,
+        _OWN,
         ("projection", "partition"),
-        ("projection", "partition", "usage_offset", "source_offset", "digest", "version"),
+        ("projection", "partition", "usage_offset", "source_offset", "digest", "version", "records"),
+        later={"records": "20261121_004"},
     ),
-    "books": Table(HEAD, ("partition", "fate"), ("partition", "fate", "records")),
+    "books": Table(_OWN, ("partition", "fate"), ("partition", "fate", "records")),
     "model_daily_providers": Table(
-        HEAD,
+        _OWN,
         ("client_org_id", "usage_date", "model_name", "provider"),
         ("client_org_id", "usage_date", "model_name", "provider", "total_requests", "raw_cost_nano"),
     ),
@@ -388,7 +398,7 @@ def _differences(connection: sqlite3.Connection, revision: str) -> list[str]:
         if not columns:
             problems.append(f"table {name} is missing")
             continue
-        problems += [f"column {name}.{c} is missing" for c in table.columns if c not in columns]
+        problems += [f"column {name}.{c} is missing" for c in table.columns_at(revision) if c not in columns]
         indexes = {row[1] for row in connection.execute(f"PRAGMA index_list({name})")}
         problems += [f"index {i} of {name} is missing" for i in table.indexes if i not in indexes]
     return problems

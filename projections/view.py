@@ -20,11 +20,15 @@ from streams.log.interface import Record
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a view has come in one partition: what it took last, and the digest of that record."""
+    """How far a view has come in one partition: what it took last, and the digest of that record.
+
+    `records` is how many records of the source that makes: offsets may have gaps.
+    """
 
     usage_offset: int = -1
     source_offset: int = -1
     digest: str = ""
+    records: int = 0
 
 
 START = Position()
@@ -64,6 +68,12 @@ def position_name(view: View[ItemT, ChangesT], topic: str) -> str:
 def decode_fact(record: Record) -> Fact:
     """A record of `usage` as the fact it holds."""
     return facts.decode(record.value or b"", record.headers)
+
+
+def records_to(item: Item) -> int:
+    """How many records of the source there are up to an item: what says nothing comes without gaps."""
+    number: int = getattr(item, "number", 0)
+    return number or item.offset + 1
 
 
 def fresh(items: Sequence[ItemT], after: Position) -> Iterator[ItemT]:

@@ -72,6 +72,10 @@ class Ledger:
         """The source offset that will be decided next."""
         return self._next.get(partition, 0)
 
+    def partitions(self) -> Sequence[int]:
+        """The partitions that are ours."""
+        return sorted(self._next)
+
     async def take_over(self, partition: int) -> int:
         """Become the partition's only writer; where to go on from. Fences first, then reads.
 

@@ -13,6 +13,8 @@
 | genledger_sink_write_seconds{sink}              | one write of a view                                 |
 | genledger_sink_errors_total{sink,kind}          | writes that failed                                  |
 | genledger_book_residue_records                  | records without a fate: 0 when the books balance    |
+| genledger_jobs_leader                           | 1 in the jobs worker that leads                     |
+| genledger_topic_differences                     | settings of topics that are not as they must be     |
 | genledger_views_wal_bytes                       | grows while a reader holds an old snapshot          |
 | genledger_build_info{version,python}            | 1                                                   |
 | genledger_http_requests_total{route,method,status} | requests, by the route's template                |
@@ -48,6 +50,8 @@ SINK_WRITE_SECONDS = Histogram(
 SINK_ERRORS = Counter("genledger_sink_errors", "Writes that failed", ("sink", "kind"))
 BOOK_RESIDUE_RECORDS = Gauge("genledger_book_residue_records", "Records without a fate")
 VIEWS_WAL_BYTES = Gauge("genledger_views_wal_bytes", "Size of the write-ahead log of the views' database")
+JOBS_LEADER = Gauge("genledger_jobs_leader", "1 in the jobs worker that leads")
+TOPIC_DIFFERENCES = Gauge("genledger_topic_differences", "Settings of topics that are not as they must be")
 BUILD_INFO = Info("genledger_build", "Which genledger this is")
 HTTP_REQUESTS = Counter("genledger_http_requests", "HTTP requests", ("route", "method", "status"))
 HTTP_REQUEST_SECONDS = Histogram(

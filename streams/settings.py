@@ -67,7 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wal_alarm_bytes: int = 268_435_456
     partitions: int | None = None
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9464
+    metrics_port: int | None = None
+    views_url: str = "http://127.0.0.1:9103"
     advertised_url: str = ""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
@@ -136,7 +137,12 @@ TABLE = (
         "partitions", "GENLEDGER_PARTITIONS", "of the topics, when they are made: 12 on Kafka, 4 embedded"
     ),
     Setting("metrics_host", "GENLEDGER_METRICS_HOST", "where a role's metrics and probes listen"),
-    Setting("metrics_port", "GENLEDGER_METRICS_PORT", "the port of a role's metrics and probes"),
+    Setting(
+        "metrics_port",
+        "GENLEDGER_METRICS_PORT",
+        "the port of a role's metrics and probes: gateway 9101, ledger 9102, summaries 9103, jobs 9104",
+    ),
+    Setting("views_url", "GENLEDGER_VIEWS_URL", "where the doors find the summaries worker"),
     Setting(
         "advertised_url",
         "GENLEDGER_ADVERTISED_URL",
@@ -274,7 +280,7 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
 
 def _check_kafka(settings: Settings) -> None:
     """What must agree among the settings for a cluster."""
-    if settings.metrics_port > 65_535:
+    if settings.metrics_port is not None and settings.metrics_port > 65_535:
         raise SettingError("GENLEDGER_METRICS_PORT must be at most 65535")
     if settings.kafka_session_timeout_s > SESSION_TIMEOUT_S_MAX:
         raise SettingError(

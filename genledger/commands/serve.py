@@ -1,8 +1,9 @@
-"""`genledger serve`: everything in one process, on local files.
+"""`genledger serve`: everything at once, on local files or on a cluster.
 
-The process itself is built in `genledger/serve.py`; here are its options.
+What it starts is in `genledger/serve.py`; here are its options.
 """
 
+from functools import partial
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -26,13 +27,18 @@ def serve(
     port: Annotated[int | None, Parameter(help="The port to listen on.")] = None,
     without: Annotated[list[str] | None, Parameter(negative="", show=False)] = None,
 ) -> int:
-    """Start the service: the door, the ledger and the views, on local files.
+    """Start the service: the door, the ledger and the views.
+
+    The log is local files, or a Kafka cluster when GENLEDGER_BROKER names one.
 
     It stops on Ctrl-C or SIGTERM, within GENLEDGER_DRAIN_TIMEOUT_S. It ends by
     itself, with a message and exit code 1, when something stands still that
     should move.
     """
     from genledger import serve as service
+    from genledger.process import run
 
     settings = load(data=data, host=host, port=port)
-    return service.run(settings, without=tuple(without or ()))
+    left_out = tuple(without or ())
+    service.check_without(left_out)
+    return run(settings, partial(service.start, settings, left_out))

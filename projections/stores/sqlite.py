@@ -22,7 +22,7 @@ import msgspec
 from projections import schema
 from projections.stores import organizations, processed, summaries
 from projections.stores.lock import FileLock
-from projections.view import START, ChangesT, ItemT, Position, View, fresh, position_name
+from projections.view import START, ChangesT, ItemT, Position, View, fresh, position_name, records_to
 from streams import fact as facts
 from streams import faultpoints
 from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
@@ -46,14 +46,15 @@ WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] 
     "organizations": organizations.write,
 }
 
-_READ_POSITION = """SELECT usage_offset, source_offset, digest, version FROM positions
+_READ_POSITION = """SELECT usage_offset, source_offset, digest, records, version FROM positions
     WHERE projection = ? AND "partition" = ?"""
-_READ_POSITIONS = """SELECT "partition", usage_offset, source_offset, digest, version FROM positions
-    WHERE projection = ?"""
+_READ_POSITIONS = """SELECT "partition", usage_offset, source_offset, digest, records, version
+    FROM positions WHERE projection = ?"""
 _WRITE_POSITION = """INSERT INTO positions
-    (projection, "partition", usage_offset, source_offset, digest, version) VALUES (?,?,?,?,?,?)
-    ON CONFLICT DO UPDATE SET usage_offset = excluded.usage_offset,
-    source_offset = excluded.source_offset, digest = excluded.digest, version = excluded.version"""
+    (projection, "partition", usage_offset, source_offset, digest, records, version)
+    VALUES (?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET usage_offset = excluded.usage_offset,
+    source_offset = excluded.source_offset, digest = excluded.digest, records = excluded.records,
+    version = excluded.version"""
 
 
 class Database:
@@ -89,8 +90,8 @@ class Database:
         async with self._lock:
             rows = self._connection.execute(_READ_POSITIONS, (name,)).fetchall()
         for row in rows:
-            _check_version(view, row[4])
-        return {row[0]: Position(*row[1:4]) for row in rows}
+            _check_version(view, row[5])
+        return {row[0]: Position(*row[1:5]) for row in rows}
 
     async def apply(
         self,
@@ -118,6 +119,7 @@ class Database:
             last.offset,
             new[-1].offset if new else after.source_offset,
             facts.digest(last.value or b""),
+            records_to(new[-1]) if new else after.records,
         )
         changes = view.fold(new)
         async with self._lock:
@@ -139,8 +141,8 @@ class Database:
         try:
             row = connection.execute(_READ_POSITION, (name, partition)).fetchone()
             if row is not None:
-                _check_version(view, row[3])
-            stored = START if row is None else Position(*row[:3])
+                _check_version(view, row[4])
+            stored = START if row is None else Position(*row[:4])
             if stored != after:
                 raise PositionMoved(
                     f"{name} partition {partition} stands at {stored.usage_offset}, not at"

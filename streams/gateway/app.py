@@ -12,7 +12,7 @@ import logging
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -56,7 +56,11 @@ _SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the door needs from the rest. `extra_routes` are other modules' routes, `extra_docs` theirs."""
+    """What the door needs from the rest. `extra_routes` are other modules' routes, `extra_docs` theirs.
+
+    `only` leaves of the door's own routes those that are named: a worker's port has probes, not a door.
+    `elsewhere` answers for the routes it names in the door's stead: what another process knows.
+    """
 
     log: Log
     directory: Directory
@@ -66,11 +70,17 @@ class Door:
     health: Callable[[], Health]
     extra_routes: Sequence[web.RouteDef] = ()
     extra_docs: Sequence[Operation] = ()
+    only: frozenset[str] | None = None
+    elsewhere: Mapping[str, Handler] = field(default_factory=dict)
+
+    def operations(self) -> Sequence[Operation]:
+        """The door's own routes that are served."""
+        return [one for one in openapi.TABLE if self.only is None or one.name in self.only]
 
 
 def build(door: Door) -> web.Application:
     """The application, ready to run on a `Runner`."""
-    operations = (*openapi.TABLE, *_extra_operations(door))
+    operations = (*door.operations(), *_extra_operations(door))
     needs = {(operation.method, operation.path): operation.need for operation in operations}
     app = web.Application(
         middlewares=[_answered, _authorised(door, needs), _parameters_known(operations)],
@@ -79,8 +89,8 @@ def build(door: Door) -> web.Application:
     )
     app[CONNECTIONS_MAX] = door.settings.connections_max
     app.on_response_prepare.append(_prepare)
-    handlers = _handlers(door, openapi.document(operations))
-    for operation in openapi.TABLE:
+    handlers = {**_handlers(door, openapi.document(operations)), **door.elsewhere}
+    for operation in door.operations():
         handler = handlers[operation.name]
         app.router.add_route(operation.method, operation.path, handler, expect_handler=body.not_yet)
     app.add_routes(door.extra_routes)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from faust.transport import base
 from faust.types import TP, RecordMetadata
 
+from streams.clock import monotonic_s
 from streams.errors import LogUnavailable
 from streams.log.batches import Batch, BatchConsumer
 from streams.log.interface import Log, Message
@@ -33,6 +34,8 @@ class Consumer(BatchConsumer, base.Consumer):
         self._assigned: set[TP] = set()
         self._positions: dict[TP, int] = {}
         self._joined: asyncio.Future[None] | None = None
+        #: Since when this process has had no partition; None while it has some.
+        self.idle_since_s: float | None = monotonic_s()
 
     @property
     def _log(self) -> Log:
@@ -56,6 +59,8 @@ class Consumer(BatchConsumer, base.Consumer):
     async def _let_go(self, tps: set[TP]) -> None:
         """When this returns, nothing of these partitions is worked on, and nothing of them is sent."""
         self.app.on_rebalance_start()
+        if self.idle_since_s is None:
+            self.idle_since_s = monotonic_s()
         for tp in tps:
             self._positions.pop(tp, None)
         await self.app.tables.recovery.give_up()
@@ -64,6 +69,8 @@ class Consumer(BatchConsumer, base.Consumer):
 
     async def _take(self, tps: set[TP]) -> None:
         self._assigned = tps
+        if tps:
+            self.idle_since_s = None
         self._forget_delivered()
         self.app.consumer_generation_id += 1
         await self.on_partitions_assigned(set(tps), self.app.consumer_generation_id)

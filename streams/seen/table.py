@@ -24,6 +24,11 @@ class SeenTable(faust.Table):
     #: Called before a partition's changelog is read: fencing its former owner must come first.
     take_over: Callable[[int], Awaitable[int]]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Partitions that are being read back: how far, and how far there is.
+        self.recovering: dict[int, tuple[int, int]] = {}
+
     @property
     def _log(self) -> Log:
         log: Log = self.app.backend
@@ -55,13 +60,17 @@ class SeenTable(faust.Table):
         await log.refresh([topics.SEEN_CHANGELOG])
         end = log.end_offset(topics.SEEN_CHANGELOG, partition)
         shelf = self._seen.open(partition, log.identity, end)
-        while shelf.next_offset < end:
-            records = await log.read(topics.SEEN_CHANGELOG, partition, shelf.next_offset, RECOVERY_LIMIT)
-            if not records:  # the rest was compacted away
-                break
-            changes = {record.key: record.value for record in records if record.key is not None}
-            shelf.write(changes, records[-1].offset + 1)
-            faultpoints.reached("recovery")
+        try:
+            while shelf.next_offset < end:
+                self.recovering[partition] = (shelf.next_offset, end)
+                records = await log.read(topics.SEEN_CHANGELOG, partition, shelf.next_offset, RECOVERY_LIMIT)
+                if not records:  # the rest was compacted away
+                    break
+                changes = {record.key: record.value for record in records if record.key is not None}
+                shelf.write(changes, records[-1].offset + 1)
+                faultpoints.reached("recovery")
+        finally:
+            self.recovering.pop(partition, None)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError("use SeenTable.write: a key set by itself would never be committed")

@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -176,6 +176,9 @@ class Broker:
     def start(self, *, wait: bool = True) -> Self:
         """Start it; by default return only when it answers."""
         assert not self.alive, "it runs already"
+        taken = [port for port in self.ports.values() if not is_free(port)]
+        if taken:
+            raise BrokerFailed(f"someone else listens on {taken}")
         classpath = f"{libraries()}/*"
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_properties()
@@ -225,6 +228,11 @@ class Broker:
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._forget()
+
+    def wait(self) -> None:
+        """Until it has ended, by itself or by someone else."""
+        assert self._process is not None
+        self._process.wait()
 
     def restart(self) -> None:
         """Stop it and start it again, on the same ports and files."""
@@ -346,16 +354,20 @@ def answers(port: int, within_s: float = PROBE_S) -> bool:
     return bool(correlation == 7 and brokers > 0)
 
 
+def is_free(port: int) -> bool:
+    """Does nobody listen there? Connections that linger from before don't count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port() -> int:
     """A port that nobody listens on, and that no outgoing connection will be given."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
+    return next(port for port in iter(lambda: random.choice(PORTS), None) if is_free(port))
 
 
 def allot(names: Iterable[str]) -> dict[str, int]:
@@ -429,7 +441,7 @@ def _fetch(folder: Path) -> None:
         output.rename(folder)
 
 
-def main(directory: str, wait: Callable[[], object] = signal.pause) -> None:
+def main(directory: str) -> None:
     """A broker in the foreground on 127.0.0.1:9092, for those without docker; SIGTERM or Ctrl-C ends it."""
     broker = Broker(Path(directory), ports={PLAIN.name: 9092, CONTROLLER.name: 9093})
     try:
@@ -439,9 +451,11 @@ def main(directory: str, wait: Callable[[], object] = signal.pause) -> None:
     print(f"Kafka on {broker.bootstrap}, its files in {directory}; Ctrl-C ends it", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        wait()
+        broker.wait()
     except KeyboardInterrupt:
         broker.stop()
+    else:
+        raise SystemExit(f"the broker ended by itself:\n{broker.tail()}")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,6 @@ async def test_a_killed_broker_comes_back_with_its_records(own_broker):
     assert not answers(port, within_s=0.3)
     broker.resume()
     broker.wait_ready()
-    broker.restart()
     assert await _values(broker.bootstrap, "a") == [b"one"]
 
 
@@ -143,6 +142,16 @@ def test_a_broker_that_cant_start_says_why(own_broker):
         own_broker(properties={"num.io.threads": "none"})
 
 
+def test_a_port_that_is_taken_is_no_broker_of_ours(own_broker):
+    """A broker does not pass off whoever has its port as itself."""
+    broker = own_broker(start=False)
+    with (
+        socket.create_server(("127.0.0.1", broker.ports["PLAIN"])),
+        pytest.raises(BrokerFailed, match="listens"),
+    ):
+        broker.start()
+
+
 def test_a_broker_ends_with_the_process_that_started_it(tmp_path):
     """The broker of a test run that was killed with -9 does not stay behind."""
     code = (
@@ -206,6 +215,13 @@ async def _hear(reader, within_s=2.0):
     return await asyncio.wait_for(reader.readexactly(len(MESSAGE)), within_s)
 
 
+async def _is_sent_away(proxy):
+    """The reset may come while the client still connects."""
+    with pytest.raises(ConnectionResetError):
+        reader, _writer = await _say(proxy)
+        await _hear(reader)
+
+
 async def test_what_is_cut_is_reset(proxy):
     """`cut` resets the connections that are there; a new one works, until it is refused."""
     reader, writer = await _say(proxy)
@@ -218,9 +234,7 @@ async def test_what_is_cut_is_reset(proxy):
     assert await _hear(reader) == MESSAGE
     writer.close()
     proxy.refuse = True
-    reader, writer = await _say(proxy)
-    with pytest.raises(ConnectionResetError):
-        await _hear(reader)
+    await _is_sent_away(proxy)
     assert (proxy.counts.cut, proxy.counts.refused) == (1, 1)
 
 
@@ -300,10 +314,7 @@ async def test_a_target_that_is_away_resets_the_client():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with Proxy("127.0.0.1", nobody.getsockname()[1]) as proxy:
-            reader, writer = await _say(proxy)
-            with pytest.raises(ConnectionResetError):
-                await _hear(reader)
-            writer.close()
+            await _is_sent_away(proxy)
             assert proxy.counts.unreachable == 1
 
 

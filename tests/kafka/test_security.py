@@ -296,6 +296,7 @@ async def test_rights_end_where_they_were_granted(broker):
 async def test_the_ledgers_rights_are_enough_and_no_more(broker):
     """It takes part in its group, reads events and commits facts with its offset; it can't write settings."""
     await administration.ensure(settings_of(**by_password(broker)))
+    assert await administration.ensure(settings_of(**by_password(broker, "bob"))) == []
     options = client_options(settings_of(**by_password(broker, "bob")))
     events, facts, group = PREFIX + topics.GENERATIONS, PREFIX + topics.USAGE, PREFIX + topics.LEDGER_GROUP
     consumer = AIOKafkaConsumer(events, group_id=group, enable_auto_commit=False, **options)

@@ -15,6 +15,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from genledger.main import run
 from streams import settings, topics
+from streams.errors import LogMismatch
 from streams.log.kafka import administration
 from streams.log.kafka.administration import Cluster, Topic, plan_of
 from streams.topics import Rule
@@ -126,9 +127,11 @@ def test_counts_of_partitions_that_disagree_are_told():
 
 def test_larger_events_need_larger_facts():
     """Who lets larger records onto `generations` is told what must hold them."""
-    plan = plan_of(settings_of(), cluster_of(generations=(12, 3, {"max.message.bytes": "10000000"})))
+    cluster = cluster_of(generations=(12, 3, {"max.message.bytes": "10000000"}))
+    there = Cluster(3, {"b-" + name: topic for name, topic in cluster.topics.items()})
+    plan = plan_of(settings_of(topic_prefix="b-"), there)
     assert [(each.topic, each.wanted) for each in plan.differences] == [
-        (name, "20000000") for name in (topics.USAGE, topics.REJECTED, topics.SEEN_CHANGELOG)
+        ("b-" + name, "20000000") for name in (topics.USAGE, topics.REJECTED, topics.SEEN_CHANGELOG)
     ]
 
 
@@ -226,9 +229,13 @@ def on_cluster(kafka, work):
 def make(kafka, name, partitions=2, **config):
     """Make a topic by hand, with settings whose dots are underscores."""
     config = {key.replace("_", "."): value for key, value in config.items()}
-    new = NewTopic(name, partitions, 1, topic_configs=config)
-    response = on_cluster(kafka, lambda client: client.create_topics([new]))
-    assert [code for _, code, _ in response.topic_errors] == [0]
+
+    async def work(client):
+        response = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        assert [code for _, code, _ in response.topic_errors] == [0]
+        await administration._wait_led(client, [name], 10)
+
+    on_cluster(kafka, work)
 
 
 def there(kafka, prefix):
@@ -313,6 +320,10 @@ def test_another_number_of_partitions_stops_apply(installed, kafka, topic_prefix
     assert code == FAILED
     assert f"{topic_prefix}generations has 6 partitions, not 2" in said
     assert "GENLEDGER_PARTITIONS=6" in said
+    with pytest.raises(LogMismatch, match="has 6 partitions"):
+        asyncio.run(
+            administration.ensure(settings_of(broker=kafka.url, topic_prefix=topic_prefix, partitions=2))
+        )
     assert sorted(there(kafka, topic_prefix)) == ["generations"]
     code, out, _ = installed("topics", "check")
     assert code == DIFFERENT

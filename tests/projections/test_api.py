@@ -12,8 +12,9 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from projections import report
+from projections import report, schema
 from projections.api import routes
+from projections.books import balance
 from projections.queries import Queries, statement_query, usage_query
 from projections.summaries import Summaries
 from streams.errors import ViewError
@@ -59,10 +60,13 @@ async def service(database, path):
 
     service["after"] = await apply(database, Summaries(), FACTS)
     queries = await Queries.open(path)
+
+    async def ends(nexts):
+        service["asked"] = nexts
+        return service["ends"]
+
     app = web.Application(middlewares=[gateway])
-    app.add_routes(
-        routes(queries, lambda: service["now_ms"], service["changed"].wait, lambda: service["ends"])
-    )
+    app.add_routes(routes(queries, lambda: service["now_ms"], service["changed"].wait, ends))
     async with TestClient(TestServer(app)) as client:
         service["client"], service["queries"] = client, queries
         yield service
@@ -194,6 +198,36 @@ async def test_the_books_balance_or_say_what_is_missing(service, database):
     database._connection.execute("UPDATE books SET records = 2")
     _, body = await get(service, "/api/v1/books")
     assert not body["balanced"] and body["partitions"][0]["residue"] == 1
+
+
+async def test_the_books_balance_where_offsets_have_gaps(service):
+    """The books count records: an offset that a transaction's marker took is none, read or not."""
+    behind_markers = [
+        fact(4, prev=2, number=4, plus=entry()),
+        fact(8, prev=4, number=5, plus=entry()),
+    ]
+    await apply(service["database"], Summaries(), behind_markers, service["after"])
+    service["ends"] = {0: 11}
+    _, body = await get(service, "/api/v1/books")
+    row = {"partition": 0, "records": 7, "read": 5, "in_flight": 2, "residue": 0, "fates": {"counted": 5}}
+    assert body == {"balanced": True, "partitions": [row]}
+    assert service["asked"] == {0: 9}
+
+
+async def test_the_books_balance_after_an_upgrade(tmp_path):
+    """Positions from before records were counted are of logs without gaps: they balance as they did."""
+    path = tmp_path / "old.db"
+    schema.upgrade(path, "20261121_003")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            INSERT INTO positions VALUES ('summaries', 0, 3, 2, 'd', 1), ('processed', 0, 3, 2, 'd', 1);
+            INSERT INTO books VALUES (0, 'counted', 2), (0, 'duplicate', 1);""")
+    schema.upgrade(path)
+    queries = await Queries.open(path)
+    fates, read = await queries.books()
+    await queries.close()
+    (row,) = balance(fates, read, {0: 4})
+    assert (row.read, row.residue, row.in_flight, row.balanced) == (3, 0, 1, True)
 
 
 async def test_an_answer_is_bounded_and_says_so(service):

@@ -10,7 +10,7 @@ from projections import schema
 from projections.stores.lock import FileLock
 from streams.errors import SchemaMismatch, ViewBusy
 
-REVISIONS = ["20250725_000", "20250725_001", "20250725_002", "20261121_003"]
+REVISIONS = ["20250725_000", "20250725_001", "20250725_002", "20261121_003", "20261121_004"]
 
 
 def tables(path):
@@ -33,7 +33,7 @@ def test_every_revision_goes_up_and_down(tmp_path, caplog):
         assert schema.downgrade(path, revision) == revision
         assert tables(path) == made[revision]
     assert schema.downgrade(path, "base") == ""
-    assert "20250725_002 -> 20261121_003" in caplog.text
+    assert "20261121_003 -> 20261121_004" in caplog.text
 
 
 def test_upgrading_again_changes_nothing(path):
@@ -109,7 +109,12 @@ def _mark(path, revision):
 
 
 @pytest.mark.parametrize(
-    ("real", "said"), [("20261121_003", "20250725_001"), ("20250725_001", "20261121_003")]
+    ("real", "said"),
+    [
+        ("20261121_004", "20250725_001"),
+        ("20261121_003", "20261121_004"),
+        ("20250725_001", "20261121_004"),
+    ],
 )
 def test_a_file_with_a_wrong_stamp_is_mended_by_the_command_that_upgrade_names(tmp_path, real, said):
     """Neither up nor down goes on from a stamp that is not true; the refusal says what works."""

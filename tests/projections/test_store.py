@@ -22,7 +22,7 @@ COUNTED = [fact(i, plus=entry()) for i in range(6)]
 async def test_a_position_is_kept_with_the_rows(database, path):
     """After a batch the view stands behind its last record and knows that record's digest."""
     after = await apply(database, SUMMARIES, COUNTED[:3])
-    assert after == Position(2, 2, facts.digest(facts.encode(COUNTED[2])))
+    assert after == Position(2, 2, facts.digest(facts.encode(COUNTED[2])), 3)
     assert await database.positions(SUMMARIES) == {0: after}
     assert await database.positions(Processed()) == {}
 
@@ -62,6 +62,19 @@ async def test_source_offsets_may_have_gaps(database, path):
     sparse = [fact(5, prev=-1, plus=entry()), fact(9, prev=5, plus=entry()), fact(12, prev=9, plus=entry())]
     after = await apply(database, SUMMARIES, sparse)
     assert after.source_offset == 12
+
+
+async def test_a_position_counts_records_as_the_facts_do(database, path):
+    """A fact that says its number is taken at its word; one seen before moves the count no further."""
+    sparse = [
+        fact(5, prev=-1, number=1, plus=entry()),
+        fact(9, prev=5, number=2, plus=entry()),
+    ]
+    after = await apply(database, SUMMARIES, sparse)
+    assert (after.source_offset, after.records) == (9, 2)
+    after = await apply(database, SUMMARIES, [sparse[1]], after)
+    assert (after.usage_offset, after.records) == (2, 2)
+    assert await database.positions(SUMMARIES) == {0: after}
 
 
 async def test_two_writers_can_not_overwrite_each_other(database, path):

@@ -11,6 +11,7 @@ may still arrive: then the record is there twice, which counts once.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -24,7 +25,6 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from streams.clock import monotonic_s
 from streams.errors import LogError, LogFull, LogUnavailable
 from streams.log.interface import Message
 from streams.log.kafka.batches import BATCH_BYTES, Batch, batches_of, size_of
@@ -32,7 +32,6 @@ from streams.log.kafka.connect import client_options
 from streams.settings import Settings
 
 UNKNOWN_OFFSET = -1
-CLOSE_POLL_S = 0.01
 # Sending the same again would be refused again.
 REFUSALS = (
     ClusterAuthorizationFailedError,
@@ -60,6 +59,7 @@ class Appender:
         self._starting = asyncio.Lock()
         self._producer: AIOKafkaProducer | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._drained: asyncio.Event | None = None
         self._closed = False
 
     async def append(self, messages: Sequence[Message]) -> Sequence[int]:
@@ -84,6 +84,8 @@ class Appender:
         finally:
             self._waiting_records -= len(messages)
             self._waiting_bytes -= size_bytes
+            if not self._waiting_records and self._drained is not None:
+                self._drained.set()
 
     async def _append(self, messages: Sequence[Message]) -> Sequence[int]:
         producer = await self._running()
@@ -141,9 +143,10 @@ class Appender:
 
     async def close(self) -> None:
         """Finish what waits, within the deadline."""
-        deadline_s = monotonic_s() + self._deadline_s
-        while self._waiting_records and monotonic_s() < deadline_s:
-            await asyncio.sleep(CLOSE_POLL_S)
+        if self._waiting_records:
+            self._drained = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), self._deadline_s)
         self._closed = True
         if self._producer is not None:
             producer, self._producer = self._producer, None

@@ -13,9 +13,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import (
     KafkaError,
     NoError,
@@ -25,6 +26,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -48,6 +50,13 @@ LATEST, EARLIEST = -1, -2
 READS = "reads"
 
 _logger = logging.getLogger("genledger.log")
+
+
+class GroupMember(NamedTuple):
+    """A process in a consumer group: where it can be reached over HTTP, and what it has."""
+
+    address: str
+    places: tuple[Place, ...]
 
 
 class Cluster:
@@ -124,6 +133,29 @@ class Cluster:
             return None if offset < 0 else int(offset)
 
         return await self._within(lambda: self._again(ask), "reading a committed offset")
+
+    async def members(self, group: str) -> Sequence[GroupMember]:
+        """Who is in a group, and which partitions each has."""
+
+        async def ask() -> Sequence[GroupMember]:
+            full = self._prefix + group
+            node = await self._client.coordinator_lookup(CoordinationType.GROUP, full)
+            request = DescribeGroupsRequest([full])
+            response = await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+            [(code, _, _, _, _, members, *_)] = response.groups
+            if for_code(code) is not NoError:
+                raise for_code(code)(full)
+            return [self._member(one) for one in members]
+
+        return await self._within(lambda: self._again(ask), "reading who is in the group")
+
+    def _member(self, described: Any) -> GroupMember:
+        address, assigned = described[-4], described[-1]
+        places: list[Place] = []
+        if assigned:
+            decoded = ConsumerProtocol.ASSIGNMENT.decode(assigned)
+            places = [(one.topic.removeprefix(self._prefix), one.partition) for one in decoded.partitions()]
+        return GroupMember(address, tuple(places))
 
     def leaders(self, places: Iterable[Place]) -> Mapping[int, Sequence[Place]]:
         """The places by the broker that leads them; without those that have no leader now."""

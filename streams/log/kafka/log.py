@@ -30,7 +30,7 @@ from streams.clock import monotonic_s
 from streams.errors import LogError, LogMismatch, LogUnavailable, UnknownTopic
 from streams.log.interface import Message, Record, TopicSpec
 from streams.log.kafka.appender import Appender
-from streams.log.kafka.cluster import EARLIEST, LATEST, Cluster
+from streams.log.kafka.cluster import EARLIEST, LATEST, Cluster, GroupMember
 from streams.log.kafka.places import Ends
 from streams.log.kafka.slices import Slice
 from streams.log.kafka.writer import KafkaWriter, open_writer
@@ -66,13 +66,27 @@ async def open_log(settings: Settings, topics: Sequence[TopicSpec]) -> "KafkaLog
     return log
 
 
-def _check_partitions(cluster: Cluster, spec: TopicSpec) -> None:
-    there = cluster.partitions(spec.name)
-    if not there:
+async def partitions_there(settings: Settings, topic: str) -> int:
+    """How many partitions a topic has on the cluster; `UnknownTopic` when it is not there."""
+    cluster = Cluster(settings)
+    try:
+        await cluster.open([topic])
+        _check_there(cluster, topic)
+        return cluster.partitions(topic)
+    finally:
+        await cluster.close()
+
+
+def _check_there(cluster: Cluster, topic: str) -> None:
+    if not cluster.partitions(topic):
         raise UnknownTopic(
-            f"the cluster has no topic {cluster.name(spec.name)!r}: make the topics with"
-            " `genledger topics apply`"
+            f"the cluster has no topic {cluster.name(topic)!r}: make the topics with `genledger topics apply`"
         )
+
+
+def _check_partitions(cluster: Cluster, spec: TopicSpec) -> None:
+    _check_there(cluster, spec.name)
+    there = cluster.partitions(spec.name)
     if there != spec.partitions:
         raise LogMismatch(
             f"the topic {cluster.name(spec.name)} has {there} partitions, not {spec.partitions}: ids would"
@@ -134,6 +148,19 @@ class KafkaLog:
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         self._place(topic, partition)
         return await self._cluster.committed(group, (topic, partition))
+
+    async def members(self, group: str) -> Sequence[GroupMember]:
+        """Who is in a group now."""
+        return await self._cluster.members(group)
+
+    async def owners(self, group: str, topic: str) -> Mapping[int, str]:
+        """Where the process that has a partition is reached, for each that somebody has."""
+        return {
+            partition: member.address
+            for member in await self._cluster.members(group)
+            for name, partition in member.places
+            if name == topic
+        }
 
     def start_offset(self, topic: str, partition: int) -> int:
         return self._place(topic, partition).start

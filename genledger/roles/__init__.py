@@ -1,0 +1,12 @@
+"""The roles as processes, and the parts that `genledger serve` shares with them.
+
+| module    | role                                                                  |
+| --------- | --------------------------------------------------------------------- |
+| gateway   | the door; what other processes know, it asks them                     |
+| ledger    | a ledger worker: up to one for each partition                         |
+| summaries | the views: one process, by the lock on their database                 |
+| jobs      | what one process at a time has to do: the leader                      |
+| lookout   | /metrics, /livez and /readyz of a role, on its own port               |
+| upkeep    | what every process looks up again and again: ends, settings, keys     |
+| seats     | no more ledger workers than partitions                                |
+"""

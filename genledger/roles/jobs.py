@@ -1,0 +1,110 @@
+"""The jobs worker: what one process at a time has to do. Of several, the group makes one the leader.
+
+    genledger worker jobs --metrics-port 9104
+
+The leader looks every few minutes whether the topics still are as they must be: a cluster's owner may
+change a topic, and a wrong clean-up policy loses money days later. The nightly jobs come to it too.
+"""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
+
+from genledger.logs import open_log
+from genledger.roles.lookout import address_of, start_lookout
+from genledger.roles.upkeep import start_upkeep
+from genledger.watch import Part, Watch
+from streams import metrics, topics
+from streams.directory import Directory
+from streams.errors import GenledgerError, LogUnavailable
+from streams.log.kafka.administration import differences
+from streams.log.kafka.log import KafkaLog
+from streams.log.kafka.member import Member, Partitions
+from streams.settings import Settings
+
+GROUP = "jobs"
+# Whoever has the one partition of this topic is the leader.
+BADGE = topics.KEYS
+BEAT_S = 0.5
+LOOK_EVERY_S = 300.0
+
+_logger = logging.getLogger("genledger.jobs")
+
+
+async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
+    """Start a worker."""
+    log = await open_log(settings)
+    stack.push_async_callback(log.close)
+    if not isinstance(log, KafkaLog):
+        raise GenledgerError("an embedded log has one process: run `genledger serve`")
+    watch.futures["the log"] = log.failed
+    watch.log_identity = log.identity
+    directory = Directory(log)
+    await directory.refresh()
+    await start_upkeep(log, directory, stack)
+    leader = Leader(settings)
+    watch.parts["jobs"] = Part(dict, lambda: leader.error)
+    watch.alarms["the topics"] = lambda: leader.alarm
+    await start_lookout("jobs", log, directory, settings, watch, stack)
+    await leader.start(stack)
+
+
+class Leader:
+    """A candidate: it leads while the group has given it the badge."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._leads = asyncio.Event()
+        self.error: BaseException | None = None
+        self.alarm = ""
+        address = address_of("jobs", settings)
+        self._member = Member(settings, GROUP, [BADGE], address, self._revoked, self._assigned)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Stand for election until the stack ends."""
+        await self._member.start()
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._lead())]
+
+        async def stop() -> None:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            await self._member.stop()
+
+        stack.push_async_callback(stop)
+
+    async def _revoked(self, partitions: Partitions) -> None:
+        self._leads.clear()
+        metrics.JOBS_LEADER.set(0)
+
+    async def _assigned(self, partitions: Partitions) -> None:
+        if partitions:
+            self._leads.set()
+            metrics.JOBS_LEADER.set(1)
+
+    async def _beat(self) -> None:
+        try:
+            while True:
+                await self._member.beat()
+                await asyncio.sleep(BEAT_S)
+        except Exception as error:  # noqa: BLE001 -- without a membership there is no leader: end, say why
+            self.error = error
+
+    async def _lead(self) -> None:
+        while True:
+            await self._leads.wait()
+            await self._look_at_topics()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look_at_topics(self) -> None:
+        try:
+            found = [one for one in await differences(self._settings) if one.must]
+        except LogUnavailable as error:
+            _logger.warning("the topics can't be looked at: %s", error)
+            return
+        metrics.TOPIC_DIFFERENCES.set(len(found))
+        self.alarm = "; ".join(
+            f"{one.topic}: {one.setting} is {one.found}, not {one.wanted}" for one in found
+        )

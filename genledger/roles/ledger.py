@@ -1,0 +1,136 @@
+"""The ledger, as a part of `genledger serve` and as a worker of its own.
+
+    genledger worker ledger --metrics-port 9102
+
+A worker shares the partitions with the others of its group. It answers for the ids of its own over HTTP.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from genledger.logs import open_log
+from genledger.roles.lookout import address_of, start_lookout
+from genledger.roles.seats import wait_for_seat
+from genledger.roles.upkeep import start_upkeep
+from genledger.slots import take_slot
+from genledger.watch import Part, Watch
+from streams import records, topics
+from streams.agents import Ledger
+from streams.app import App, ledger_app
+from streams.clock import monotonic_s
+from streams.directory import Directory
+from streams.errors import GenledgerError, LogError
+from streams.known import Known
+from streams.log.interface import Log
+from streams.log.kafka.log import KafkaLog
+from streams.log.partition import partition_of
+from streams.placement import check_placement
+from streams.seen import SeenTable
+from streams.settings import Settings
+
+Places = Mapping[tuple[str, int], tuple[int, int]]
+
+
+async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standby: bool) -> None:
+    """Start a worker."""
+    log = await open_log(settings)
+    stack.push_async_callback(log.close)
+    if not isinstance(log, KafkaLog):
+        raise GenledgerError("an embedded log has one process: run `genledger serve`")
+    watch.futures["the log"] = log.failed
+    watch.log_identity = log.identity
+    directory = Directory(log)
+    await directory.refresh()
+    ledger = LedgerPart(log, settings, directory, watch)
+    await start_lookout(
+        "ledger",
+        log,
+        directory,
+        settings,
+        watch,
+        stack,
+        lookup=ledger.lookup,
+        only=frozenset(("explain", "duplicate")),
+    )
+    await start_upkeep(log, directory, stack)
+    await wait_for_seat(log, settings, standby=standby)
+    await ledger.start(stack)
+
+
+class LedgerPart:
+    """The ledger of this process: its app, how it is watched, and how it is asked for an id."""
+
+    def __init__(self, log: Log, settings: Settings, directory: Directory, watch: Watch) -> None:
+        self._log = log
+        self._settings = settings
+        self._directory = directory
+        self._watch = watch
+        self._app: App | None = None
+        self._ledger: Ledger | None = None
+        self._table: SeenTable | None = None
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Decide, from here on, until the stack ends."""
+        await check_placement(self._log)
+        on_cluster = isinstance(self._log, KafkaLog)
+        folder = "seen"
+        if on_cluster:
+            slot = take_slot(Path(self._settings.data))
+            stack.callback(slot.release)
+            folder = slot.folder
+        app, ledger, table = ledger_app(self._log, self._settings, self._directory, shelf=folder)
+        app.grouped = on_cluster
+        app.address = address_of("ledger", self._settings)
+        self._app, self._ledger, self._table = app, ledger, table
+        self._watch.parts["ledger"] = Part(self.places, self._failure(app), lambda: ledger.full)
+        await app.start()
+        stack.push_async_callback(app.stop)
+
+    def left_out(self) -> None:
+        """A test has left the ledger out: its lag is shown all the same."""
+        self._watch.parts["ledger"] = Part(self.places, None)
+
+    def places(self) -> Places:
+        """Where our partitions stand: in the events, or in the changelog while that is read back."""
+        if self._ledger is None or self._table is None:
+            topic = topics.GENERATIONS
+            return {
+                (topic, n): (0, self._log.end_offset(topic, n)) for n in range(self._log.partitions(topic))
+            }
+        found = {}
+        for n in self._ledger.partitions():
+            if n in self._table.recovering:
+                found[topics.SEEN_CHANGELOG, n] = self._table.recovering[n]
+            else:
+                end = self._log.end_offset(topics.GENERATIONS, n)
+                found[topics.GENERATIONS, n] = (self._ledger.next_offset(n), end)
+        return found
+
+    def _failure(self, app: App) -> Callable[[], BaseException | None]:
+        stall_s = self._settings.stall_timeout_s
+
+        def failure() -> BaseException | None:
+            since_s = app.consumer.idle_since_s
+            if app.crash_reason is None and since_s is not None and monotonic_s() - since_s > stall_s:
+                return LogError(
+                    f"the group has given this worker no partition for {stall_s:g} s: are there more workers"
+                    " than partitions, or is the cluster away? Start it again"
+                )
+            reason: BaseException | None = app.crash_reason
+            return reason
+
+        return failure
+
+    async def lookup(self, id: str) -> Known | None:
+        """What is known of an id, if its partition is ours."""
+        key = id.encode()
+        partition = partition_of(key, self._log.partitions(topics.GENERATIONS))
+        try:
+            if self._table is None or partition in self._table.recovering:
+                raise KeyError(partition)
+            [value] = self._table.get_many(partition, [key])
+        except KeyError:
+            raise LogError("the ledger is reading its table back: try again in a moment") from None
+        found = records.anything_of(value)
+        return found if isinstance(found, Known) else None

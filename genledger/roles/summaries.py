@@ -1,0 +1,72 @@
+"""The summaries worker: it keeps the views in one database, and answers for them.
+
+    genledger worker summaries --metrics-port 9103
+
+One process writes a database: a lock beside it says so. It needs no group: the partitions are all its own,
+and where it goes on from stands in the database.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+
+from genledger.logs import is_embedded, open_log
+from genledger.roles.lookout import start_lookout
+from genledger.roles.upkeep import start_upkeep
+from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
+from genledger.watch import Watch
+from projections import api, schema
+from projections.agents import Full, Taken, measure
+from projections.queries import Queries
+from streams import clock, topics
+from streams.directory import Directory
+from streams.errors import GenledgerError
+from streams.log.ends import ends_after
+from streams.settings import Settings
+
+
+async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
+    """Start the worker."""
+    if is_embedded(settings):
+        raise GenledgerError("an embedded log has one process: run `genledger serve`")
+    log = await open_log(settings)
+    stack.push_async_callback(log.close)
+    watch.futures["the log"] = log.failed
+    watch.log_identity = log.identity
+    path = path_of(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema.upgrade(path)
+    watch.alarms["the views' database"] = lambda: wal_alarm(path, settings.wal_alarm_bytes)
+    database = await open_database(settings)
+    stack.push_async_callback(database.close)
+    heard = Heard()
+    followers = await open_followers(settings, database, log, heard)
+    queries = await Queries.open(path)
+    stack.push_async_callback(queries.close)
+    directory = Directory(log)
+    await directory.refresh()
+    await start_upkeep(log, directory, stack)
+    await start_followers(followers, log, settings, watch, stack)
+    ends = partial(ends_after, log, topics.GENERATIONS)
+    routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends)
+    await start_lookout("summaries", log, directory, settings, watch, stack, routes=routes)
+
+
+class Heard:
+    """What the followers tell, as metrics, and as a call to those who wait for a change."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def __call__(self, told: Taken | Full) -> None:
+        measure(told, clock.now_ms())
+        if isinstance(told, Taken) and told.view == "summaries":
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """Until the summaries' rows have changed, or the time is over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            return True
+        return False

@@ -1,0 +1,91 @@
+"""The views, as a part of a process: each with a follower and an app of its own.
+
+database = await open_database(settings)
+followers = await open_followers(settings, database, log, tell)
+await start_followers(followers, log, settings, watch, stack)
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from genledger.watch import Part, Watch
+from projections.agents import Follower, Told, follower_app
+from projections.organizations import Organizations
+from projections.processed import Processed
+from projections.stores.sqlite import Database, wal_bytes
+from projections.summaries import Summaries
+from projections.view import View
+from streams import clock, metrics
+from streams.app import App
+from streams.errors import ViewBusy
+from streams.log.interface import Log
+from streams.settings import Settings
+
+NAMES = ("organizations", "summaries", "processed")
+# A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
+BUSY_WAIT_S = 15.0
+BUSY_RETRY_S = 0.1
+
+
+def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
+    """The views that are kept."""
+    views: list[View[Any, Any]] = [Organizations(), Summaries()]
+    return [*views, Processed()] if settings.processed_generations else views
+
+
+def path_of(settings: Settings) -> Path:
+    """The views' database."""
+    return Path(settings.data) / "genledger.db"
+
+
+async def open_database(settings: Settings) -> Database:
+    """The one writing connection; `ViewBusy` when another process keeps it."""
+    deadline_s = clock.monotonic_s() + BUSY_WAIT_S
+    while True:
+        try:
+            return Database.open(path_of(settings))
+        except ViewBusy:
+            if clock.monotonic_s() > deadline_s:
+                raise
+            await asyncio.sleep(BUSY_RETRY_S)
+
+
+async def open_followers(
+    settings: Settings, database: Database, log: Log, told: Told, without: Sequence[str] = ()
+) -> Sequence[Follower]:
+    """A follower for each view, where it stands; `LogBehindView` when the log lacks what it has taken."""
+    views = [view for view in views_of(settings) if view.name not in without]
+    followers = [Follower(view, database, log, told) for view in views]
+    for follower in followers:
+        await follower.open()
+    return followers
+
+
+async def start_followers(
+    followers: Sequence[Follower], log: Log, settings: Settings, watch: Watch, stack: AsyncExitStack
+) -> None:
+    """Follow the log until the stack ends."""
+    for follower in followers:
+        app = follower_app(follower, log, settings)
+        watch.parts[follower.view.name] = _part_of(follower, app)
+        await app.start()
+        stack.push_async_callback(app.stop)
+
+
+def _part_of(follower: Follower, app: App) -> Part:
+    return Part(follower.places, lambda: app.crash_reason, lambda: follower.full)
+
+
+def wal_alarm(database: Path, most_bytes: int) -> str:
+    """What to tell an operator of the database's write-ahead log; '' while it is small."""
+    size_bytes = wal_bytes(database)
+    metrics.VIEWS_WAL_BYTES.set(size_bytes)
+    if size_bytes <= most_bytes:
+        return ""
+    return (
+        f"its write-ahead log has grown to {size_bytes} bytes: some process holds a read transaction open."
+        " Writing goes on; end that reader before the disk is full"
+    )

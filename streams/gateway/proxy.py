@@ -1,0 +1,117 @@
+"""Asking the process that knows: the caller's request is passed on, key and all, and its answer passed back.
+
+    proxy = Proxy(settings, log)
+    Door(..., elsewhere={"explain": proxy.to_ledger, "duplicate": proxy.to_ledger})
+    web.get("/api/v1/usage/daily", proxy.to_views)
+
+A ledger worker answers for its own ids, the summaries worker for the views. They check the key
+themselves, so nothing is told here that would not be told there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import aiohttp
+from aiohttp import hdrs, web
+from yarl import URL
+
+from streams import topics
+from streams.clock import monotonic_s
+from streams.gateway.answers import Refusal
+from streams.log.partition import partition_of
+from streams.settings import Settings
+
+ASKED = (hdrs.AUTHORIZATION, hdrs.ACCEPT)
+ANSWERED = (hdrs.CONTENT_TYPE, hdrs.RETRY_AFTER, hdrs.CONTENT_DISPOSITION, hdrs.CACHE_CONTROL)
+OWNERS_AGE_S = 2.0
+CONNECT_TIMEOUT_S = 3.0
+RETRY_AFTER_S = 2.0
+CONNECTIONS_MAX = 128
+
+
+class Owners(Protocol):
+    """Who knows which ledger worker has which partition."""
+
+    def partitions(self, topic: str) -> int: ...
+
+    async def owners(self, group: str, topic: str) -> Mapping[int, str]:
+        """The address of each partition's owner."""
+
+
+class Proxy:
+    """Passes requests on."""
+
+    def __init__(self, settings: Settings, log: Owners) -> None:
+        self._log = log
+        self._views_url = settings.views_url.rstrip("/")
+        # A listener to a stream is there until he goes, so only silence ends an answer.
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_TIMEOUT_S, sock_read=settings.explain_timeout_s * 2
+        )
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
+        self._owners: Mapping[int, str] = {}
+        self._owners_read_s = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def to_ledger(self, request: web.Request) -> web.StreamResponse:
+        """To the worker that has the id's partition."""
+        key = request.match_info["id"].encode()
+        partition = partition_of(key, self._log.partitions(topics.GENERATIONS))
+        url = (await self._owners_now()).get(partition)
+        if url is None:
+            raise _absent("no ledger worker has this id's partition now: try again in a moment")
+        return await self._passed(request, url, self._forget_owners)
+
+    async def to_views(self, request: web.Request) -> web.StreamResponse:
+        """To the summaries worker."""
+        return await self._passed(request, self._views_url, _nothing)
+
+    async def _owners_now(self) -> Mapping[int, str]:
+        async with self._reading:
+            if monotonic_s() - self._owners_read_s > OWNERS_AGE_S:
+                self._owners = await self._log.owners(topics.LEDGER_GROUP, topics.GENERATIONS)
+                self._owners_read_s = monotonic_s()
+        return self._owners
+
+    async def _forget_owners(self) -> None:
+        self._owners_read_s = float("-inf")
+
+    async def _passed(
+        self, request: web.Request, url: str, failed: Callable[[], Awaitable[None]]
+    ) -> web.StreamResponse:
+        headers = {name: request.headers[name] for name in ASKED if name in request.headers}
+        target = url + request.raw_path
+        try:
+            async with self._session.request(
+                request.method, URL(target, encoded=True), headers=headers, allow_redirects=False
+            ) as answer:
+                return await _passed_back(request, answer)
+        except (aiohttp.ClientConnectionError, TimeoutError, aiohttp.InvalidURL):
+            if request.get("prepared"):
+                raise ConnectionResetError("the worker's answer broke off") from None
+            await failed()
+            raise _absent("the worker that knows does not answer: try again in a moment") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+async def _passed_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    headers = {name: answer.headers[name] for name in ANSWERED if name in answer.headers}
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    await response.prepare(request)
+    async for chunk in answer.content.iter_any():
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+async def _nothing() -> None:
+    """Nothing to forget."""
+
+
+def _absent(message: str) -> Refusal:
+    return Refusal(503, "worker_unavailable", message, retry_after_s=RETRY_AFTER_S)
