@@ -22,7 +22,6 @@ WATCH_INTERVAL_S = 0.25
 # The collector walks every object again and again: what is here at the start stays, and needs no walk.
 GC_THRESHOLDS = (50_000, 20, 50)
 QUIET_LOGGERS = (
-    "aiokafka",
     "alembic.runtime.plugins",
     "alembic.runtime.migration",
     "faust",
@@ -39,6 +38,10 @@ def set_up_logging(settings: Settings) -> None:
     """Messages to stderr, ours at the level that is set."""
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # What aiokafka can't do it tries again; what that comes to, our own messages say.
+    logging.getLogger("aiokafka").setLevel(
+        logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL
     )
     # What others say about themselves at INFO is for their developers, as is a line a request.
     quiet = logging.DEBUG if settings.log_level == "DEBUG" else logging.WARNING

@@ -7,7 +7,6 @@ A part that has records waiting and has not moved for the stall time is stuck: t
 restart is the mend, and nothing is lost by it.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from aiohttp import web
 
 from streams import metrics
 from streams.gateway.probes import Health
+from streams.log.interface import Failed
 
 _logger = logging.getLogger("genledger")
 
@@ -41,7 +41,7 @@ class Watch:
     def __init__(self, stall_timeout_s: float) -> None:
         self.parts: dict[str, Part] = {}
         self.log_identity = ""
-        self.futures: dict[str, asyncio.Future[Any]] = {}
+        self.futures: dict[str, Failed] = {}
         self.alarms: dict[str, Alarm] = {}
         self._ringing: dict[str, str] = {}
         self._stall_timeout_s = stall_timeout_s

@@ -4,10 +4,19 @@ Settings count from their effective time, as far as they were logged when the re
 taken again, from the same records, is the same decision.
 """
 
+from typing import Protocol
+
 from streams import times
-from streams.directory import Directory
 from streams.known import Terms
-from streams.organizations import known_since_ms, user_id_at, value_at
+from streams.organizations import Organization, User, known_since_ms, user_id_at, value_at
+
+
+class Directory(Protocol):
+    """Who there is: `streams.directory` knows it."""
+
+    def organization(self, id: str) -> Organization | None: ...
+
+    def user(self, organization: str, user: str) -> User | None: ...
 
 
 class Rules:

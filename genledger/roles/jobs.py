@@ -16,13 +16,12 @@ from genledger.roles.upkeep import start_upkeep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
 from streams.directory import Directory
-from streams.errors import GenledgerError, LogUnavailable
+from streams.errors import GenledgerError, LogError
 from streams.log.kafka.administration import differences
 from streams.log.kafka.log import KafkaLog
 from streams.log.kafka.member import Member, Partitions
 from streams.settings import Settings
 
-GROUP = "jobs"
 # Whoever has the one partition of this topic is the leader.
 BADGE = topics.KEYS
 BEAT_S = 0.5
@@ -58,7 +57,7 @@ class Leader:
         self.error: BaseException | None = None
         self.alarm = ""
         address = address_of("jobs", settings)
-        self._member = Member(settings, GROUP, [BADGE], address, self._revoked, self._assigned)
+        self._member = Member(settings, topics.JOBS_GROUP, [BADGE], address, self._revoked, self._assigned)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Stand for election until the stack ends."""
@@ -101,7 +100,7 @@ class Leader:
     async def _look_at_topics(self) -> None:
         try:
             found = [one for one in await differences(self._settings) if one.must]
-        except LogUnavailable as error:
+        except LogError as error:
             _logger.warning("the topics can't be looked at: %s", error)
             return
         metrics.TOPIC_DIFFERENCES.set(len(found))

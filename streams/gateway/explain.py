@@ -84,10 +84,11 @@ class Explain:
         found: deque[Fact] = deque(maxlen=HISTORY_FACTS_MAX)
         count = 0
         deadline_s = monotonic_s() + self._timeout_s
+        late = False
         async with self._scans:
             offset = self._log.start_offset(topics.USAGE, partition)
             end = self._log.end_offset(topics.USAGE, partition)
-            while offset < end and monotonic_s() < deadline_s:
+            while offset < end and not late:
                 records = await self._log.read(topics.USAGE, partition, offset, SCAN_RECORDS)
                 if not records:
                     break
@@ -96,8 +97,9 @@ class Explain:
                         found.append(fact.decode(record.value, record.headers))
                         count += 1
                 offset = records[-1].offset + 1
+                late = monotonic_s() > deadline_s
                 await asyncio.sleep(0)
-        return list(found), offset < end or count > len(found)
+        return list(found), (late and offset < end) or count > len(found)
 
 
 def _absent() -> Exception:

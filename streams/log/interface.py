@@ -17,13 +17,10 @@ offsets of their own on Kafka), or that a batch read is full.
     records = await log.read("generations", 2, 0, limit=1000)
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
-
-from streams.errors import LogError
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -87,11 +84,20 @@ class Writer(Protocol):
     async def close(self) -> None: ...
 
 
+class Failed(Protocol):
+    """A future of the reason why something has failed."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> object: ...
+
+
 class Log(Protocol):
     """A log. Every method may raise `LogError` or one of its kinds (see `streams.errors`)."""
 
-    #: Gets the reason when the log must not be used any more: then the process should end.
-    failed: asyncio.Future[LogError]
+    @property
+    def failed(self) -> Failed:
+        """Done when the log must not be used any more: then the process should end, saying why."""
 
     @property
     def identity(self) -> str:

@@ -61,10 +61,10 @@ def command_of(example):
 @asynccontextmanager
 async def installation(kafka, prefix, tmp_path, **more):
     """Topics as `genledger topics apply` makes them, and the log on them."""
-    values = {"data": str(tmp_path), "partitions": PARTITIONS, "default_markup": "1.0", **more}
+    values = {"data": str(tmp_path), "partitions": PARTITIONS, **more}
     found = settings.load({}, None, broker=kafka.url, topic_prefix=prefix, **values)
     await administration.ensure(found)
-    log = await open_log(found, topics.topic_table(PARTITIONS))
+    log = await open_log(found, topics.topic_table(found.partitions))
     try:
         yield found, log
     finally:
@@ -75,7 +75,7 @@ async def read_all(log, topic):
     """Every record of a topic."""
     await log.refresh([topic])
     found = []
-    for partition in range(PARTITIONS):
+    for partition in range(log.partitions(topic)):
         offset = 0
         while batch := await log.read(topic, partition, offset, 1000):
             found += batch
@@ -131,6 +131,15 @@ def test_the_page_has_the_example(language, example):
     assert blocks == [(EXAMPLES / example).read_text()]
 
 
+def test_the_page_says_where_a_key_lives():
+    """Who writes a partitioner of their own can check it by the page."""
+    key, partitions = b"gen-1", 12
+    expected = (
+        f"which is {partition_of(key, partitions)} for the key `{key.decode()}` and {partitions} partitions"
+    )
+    assert expected in " ".join(PAGE.read_text().split())
+
+
 @pytest.mark.parametrize("example", ["produce.py", "Produce.java"])
 async def test_an_example_publishes_events_as_the_ledger_wants_them(example, kafka, topic_prefix, tmp_path):
     """Each event is in murmur2's partition, under its id, as it was written; what failed comes out again."""
@@ -152,7 +161,7 @@ async def test_an_example_publishes_events_as_the_ledger_wants_them(example, kaf
 
 
 async def test_an_event_of_another_partitioner_is_counted_once(kafka, topic_prefix, tmp_path):
-    """librdkafka's default spreads keys by crc32: what lies elsewhere is forwarded, and ids count once."""
+    """A crc32 default spreads keys by crc32: what lies elsewhere is forwarded, and ids count once."""
     async with installation(kafka, topic_prefix, tmp_path) as (found, log):
         topic = topic_prefix + topics.GENERATIONS
         messages = [(generation.decode(line).id.encode(), line, SCHEMA) for line in LINES]
@@ -212,7 +221,8 @@ BAD = {
 
 async def test_a_bad_record_becomes_what_the_page_says(kafka, topic_prefix, tmp_path):
     """Each row of the table of bad records: the fate, the reason, and the bytes where they are kept."""
-    rows = re.findall(r"^\| (.+?) \| `(\w+)` \| `(\w+)` \|", PAGE.read_text(), re.MULTILINE)
+    _, _, part = PAGE.read_text().partition("| record | fate | reason |")
+    rows = re.findall(r"^\| (.+?) \| `(\w+)` \| `(\w+)` \|", part, re.MULTILINE)
     said = {what: (fate, reason) for what, fate, reason in rows}
     assert set(said) == set(BAD)
     async with installation(kafka, topic_prefix, tmp_path, unknown_organizations="reject") as (found, log):
@@ -231,12 +241,14 @@ async def test_a_bad_record_becomes_what_the_page_says(kafka, topic_prefix, tmp_
 
 
 async def test_what_the_cluster_does_not_take_its_producer_hears_of(kafka, topic_prefix, tmp_path):
-    """A record without a key, and one above the topic's limit, fail at once; others go on."""
-    async with installation(kafka, topic_prefix, tmp_path) as (_, log):
+    """A batch with a record that has no key, or one above the limit, fails with the error on the page."""
+    no_key, too_large = re.findall(r"^\| .+ \| `([A-Z_]+)`", PAGE.read_text(), re.MULTILINE)
+    large = line_of("large", metadata={"text": "x" * topics.INTAKE_BATCH_BYTES})
+    packed = {"message.max.bytes": 2 * topics.INTAKE_BATCH_BYTES, "compression.type": "zstd"}
+    async with installation(kafka, topic_prefix, tmp_path, partitions=1) as (_, log):
         topic = topic_prefix + topics.GENERATIONS
-        large = line_of("large", metadata={"text": "x" * topics.INTAKE_BATCH_BYTES})
-        messages = [(None, LINES[0], SCHEMA), (b"large", large, SCHEMA), (b"gen-1", LINES[1], SCHEMA)]
-        limit = {"message.max.bytes": 2 * topics.INTAKE_BATCH_BYTES, "compression.type": "zstd"}
-        told = produce(kafka, topic, messages, **limit)
+        together = [(b"gen-1", LINES[1], SCHEMA), (None, LINES[2], SCHEMA)]
+        assert produce(kafka, topic, together, **{"linger.ms": 500}) == {b"gen-1": no_key, None: no_key}
+        assert produce(kafka, topic, [(b"large", large, SCHEMA)], **packed) == {b"large": too_large}
+        assert produce(kafka, topic, together[:1], **packed) == {b"gen-1": None}
         assert [record.value for record in await read_all(log, topics.GENERATIONS)] == [LINES[1]]
-    assert told == {None: "INVALID_RECORD", b"large": "MSG_SIZE_TOO_LARGE", b"gen-1": None}

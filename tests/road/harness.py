@@ -37,6 +37,7 @@ class Service:
     def __init__(self, data: Path, *, kill_at: str = "", without: Sequence[str] = (), **environ: str) -> None:
         self.data = data
         self.port = free_port()
+        self.name = "serve"
         self._environ = {**clean_environ(), "KILL_AT_FOR_TESTS": kill_at, **environ}
         self._options = [option for name in without for option in ("--without", name)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,14 +46,25 @@ class Service:
 
     def start(self, *, wait: bool = True) -> Self:
         """Start it; by default return only when it is ready."""
-        command = [str(COMMAND), "serve", "--data", str(self.data), "--port", str(self.port), *self._options]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                command, env=self._environ, stdout=output, stderr=output, start_new_session=True
+                self.command(), env=self._environ, stdout=output, stderr=output, start_new_session=True
             )
         if wait:
             self.wait_ready()
         return self
+
+    def command(self) -> list[str]:
+        """What is run."""
+        return [str(COMMAND), "serve", "--data", str(self.data), "--port", str(self.port), *self._options]
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, and its connections stay open."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.killpg(self.pid, signal.SIGCONT)
 
     def wait_ready(self) -> None:
         """Until /readyz says yes; `Died` when the process ends first."""

@@ -38,8 +38,8 @@ from streams.settings import Settings
 
 Place = tuple[str, int]
 
-# Fetched slices that were not read to their end: one or two for each reader of a partition.
-SLICES_MAX = 64
+# Fetched slices that were not read to their end.
+KEPT_BYTES_MAX = 67_108_864
 SCAN_RECORDS = 4000
 POLL_MS_MAX = 500
 OWN_RETRY_S = 0.002
@@ -216,14 +216,14 @@ class KafkaLog:
         records = slice.take(limit)
         behind = records[-1].offset + 1 if records else before
         if slice.has_records():
-            self._keep(slice)
+            self._keep(slice, slice.next_offset)
         elif slice.next_offset >= slice.end:
             self._ends[slice.topic, slice.partition].read_to(behind, slice.end)
         return records
 
-    def _keep(self, slice: Slice) -> None:
-        self._slices[slice.topic, slice.partition, slice.next_offset] = slice
-        while len(self._slices) > SLICES_MAX:
+    def _keep(self, slice: Slice, offset: int) -> None:
+        self._slices[slice.topic, slice.partition, offset] = slice
+        while len(self._slices) > 1 and sum(one.size_bytes for one in self._slices.values()) > KEPT_BYTES_MAX:
             self._slices.pop(next(iter(self._slices)))
 
     async def _fetched(
@@ -272,37 +272,41 @@ class KafkaLog:
         return found
 
     async def wait(self, positions: Mapping[Place, int], timeout_s: float) -> bool:
-        """Sleep until a partition has a record at its position; what came is kept for the reader."""
+        """Sleep until a partition has a record at its position; what came is kept for the reader.
+
+        With no time to sleep it is a look, and keeps nothing.
+        """
         deadline_s = monotonic_s() + timeout_s
         at = dict(positions)
-        if any((*place, offset) in self._slices for place, offset in at.items()):
+        if timeout_s > 0 and any((*place, offset) in self._slices for place, offset in at.items()):
             return True
         lane = self._lanes.pop() if self._lanes else self._new_lane()
         try:
             while True:
                 left_ms = max(0, min(POLL_MS_MAX, int((deadline_s - monotonic_s()) * 1000)))
                 slices = await self._fetched(at, left_ms, ("wait", lane), deadline_s)
-                if self._arrived(slices, at, positions):
+                if self._arrived(slices, at, positions, keep=timeout_s > 0):
                     return True
                 if monotonic_s() >= deadline_s:
                     return False
         finally:
             self._lanes.append(lane)
 
-    def _arrived(self, slices: Sequence[Slice], at: dict[Place, int], asked: Mapping[Place, int]) -> bool:
+    def _arrived(
+        self, slices: Sequence[Slice], at: dict[Place, int], asked: Mapping[Place, int], *, keep: bool
+    ) -> bool:
         """Whether the slices hold a record. Markers move `at` on, and stay behind no reader's back."""
         arrived = False
         for slice in slices:
             place = slice.topic, slice.partition
             if slice.has_records():
                 arrived = True
-                # A reader asks from where it stands, which may be before markers that we have passed.
-                self._slices[*place, asked[place]] = slice
+                if keep:
+                    # A reader asks from where it stands, which may be before markers that we have passed.
+                    self._keep(slice, asked[place])
             elif slice.next_offset >= slice.end:
                 self._ends[place].read_to(asked[place], slice.end)
             at[place] = slice.next_offset
-        while len(self._slices) > SLICES_MAX:
-            self._slices.pop(next(iter(self._slices)))
         return arrived
 
     def _new_lane(self) -> int:

@@ -54,6 +54,7 @@ class Slice:
         self.topic = topic
         self.partition = partition
         self.end = end
+        self.size_bytes = len(raw)
         self._place = TopicPartition(topic, partition)
         records = MemoryRecords(raw)
         self._records = _Records(self._place, records, aborted, offset, None, None, True, READ_COMMITTED)
