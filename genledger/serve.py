@@ -10,7 +10,6 @@ from functools import partial
 
 from aiohttp import web
 
-from genledger.logs import is_embedded, open_log
 from genledger.roles import views
 from genledger.roles.door import start_door
 from genledger.roles.ledger import LedgerPart
@@ -23,6 +22,7 @@ from streams import clock, topics
 from streams.directory import Directory
 from streams.errors import SettingError
 from streams.gateway.app import Door
+from streams.log.backends import is_embedded, open_log
 from streams.log.ends import ends_after
 from streams.log.interface import Log
 from streams.log.kafka.administration import ensure

@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
-from genledger.logs import open_log
 from genledger.process import lived, set_up_logging
 from genledger.roles.views import open_database, open_followers, start_followers
 from genledger.watch import Watch
 from projections.agents import Follower, Full, Taken, measure
 from streams import clock
 from streams.errors import GenledgerError
+from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.settings import Settings
 

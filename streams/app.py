@@ -52,6 +52,21 @@ class App(faust.App):
     #: Where other processes reach this one over HTTP.
     address = ""
     release: Callable[[Iterable[int]], Awaitable[None]] = staticmethod(_nothing)
+    #: What an app that is started by Faust's own command has to do before it starts, and after it has ended.
+    begin: Callable[[], Awaitable[None]] | None = None
+    end: Callable[[], Awaitable[None]] | None = None
+
+    async def on_start(self) -> None:
+        """Before the consumer starts."""
+        if self.begin is not None:
+            await self.begin()
+        await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        """When everything has stopped."""
+        await super().on_shutdown()
+        if self.end is not None:
+            await self.end()
 
     async def let_go(self, tps: Iterable[TP]) -> None:
         """When this returns, nothing of these partitions is at work, and nothing of them can be sent."""
@@ -146,3 +161,12 @@ def ledger_app(
 
     add_agent(app, [topics.GENERATIONS], ledger.take, positions)
     return app, ledger, table
+
+
+def __getattr__(name: str) -> App:
+    """`app`, for Faust's command alone: made when it is asked for, for it reads the settings."""
+    if name == "app":
+        from streams.worker import ledger_worker
+
+        return ledger_worker()
+    raise AttributeError(name)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams import topics
+from streams.clock import monotonic_s
 from streams.errors import LogMismatch
 from streams.log.interface import Log, Message, Record
 from streams.organizations import Change, Key, Mapping, Organization, User, hash_of, user_key
@@ -52,6 +53,7 @@ class Directory:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._read_s = float("-inf")
         self._reading = asyncio.Lock()  # a record that two readers took would be dated twice
         self._positions = dict.fromkeys(topics.SETTINGS_TOPICS, 0)
         self._organizations: dict[str, Organization] = {}
@@ -59,11 +61,14 @@ class Directory:
         self._keys: dict[str, Key] = {}
         self._by_hash: dict[str, str] = {}
 
-    async def refresh(self) -> None:
-        """Read the settings topics to their end."""
+    async def refresh(self, *, at_most_every_s: float = 0.0) -> None:
+        """Read the settings topics to their end, unless that was done just now."""
         async with self._reading:
+            if at_most_every_s and monotonic_s() - self._read_s < at_most_every_s:
+                return
             await self._log.refresh(topics.SETTINGS_TOPICS)
             await self._read_on()
+            self._read_s = monotonic_s()
 
     async def _read_on(self) -> None:
         for topic in topics.SETTINGS_TOPICS:

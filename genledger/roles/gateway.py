@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from genledger.logs import open_log
 from genledger.roles.door import start_door
 from genledger.roles.lookout import start_lookout
 from genledger.roles.upkeep import start_upkeep
@@ -21,6 +20,7 @@ from streams.errors import GenledgerError, LogError
 from streams.gateway.app import Door
 from streams.gateway.proxy import Proxy
 from streams.known import Known
+from streams.log.backends import open_log
 from streams.log.kafka.log import KafkaLog
 from streams.settings import Settings
 

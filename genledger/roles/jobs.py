@@ -10,13 +10,13 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, suppress
 
-from genledger.logs import open_log
 from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.upkeep import start_upkeep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
 from streams.directory import Directory
 from streams.errors import GenledgerError, LogError
+from streams.log.backends import open_log
 from streams.log.kafka.administration import differences
 from streams.log.kafka.log import KafkaLog
 from streams.log.kafka.member import Member, Partitions

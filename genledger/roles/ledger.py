@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from genledger.logs import open_log
 from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.seats import wait_for_seat
 from genledger.roles.upkeep import start_upkeep
-from genledger.slots import take_slot
 from genledger.watch import Part, Watch
 from streams import records, topics
 from streams.agents import Ledger
@@ -22,12 +20,14 @@ from streams.clock import monotonic_s
 from streams.directory import Directory
 from streams.errors import GenledgerError, LogError
 from streams.known import Known
+from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
 from streams.placement import check_placement
 from streams.seen import SeenTable
 from streams.settings import Settings
+from streams.slots import take_slot
 
 Places = Mapping[tuple[str, int], tuple[int, int]]
 

@@ -10,7 +10,6 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
-from genledger.logs import is_embedded, open_log
 from genledger.roles.lookout import start_lookout
 from genledger.roles.upkeep import start_upkeep
 from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
@@ -21,6 +20,7 @@ from projections.queries import Queries
 from streams import clock, topics
 from streams.directory import Directory
 from streams.errors import GenledgerError
+from streams.log.backends import is_embedded, open_log
 from streams.log.ends import ends_after
 from streams.settings import Settings
 

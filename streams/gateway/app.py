@@ -37,6 +37,8 @@ from streams.log.interface import Log
 from streams.settings import Settings
 
 NAME_LENGTH_MAX = 64
+# Callers with keys that nobody has made can't have the log asked more often than this.
+UNKNOWN_KEY_LOOK_S = 0.1
 
 Needs = Mapping[tuple[str, str], Need]
 
@@ -171,7 +173,14 @@ def _authorised(door: Door, needs: Needs) -> Middleware:
         template = template_of(request)
         if template != metrics.OTHER:
             need = needs.get((request.method, template)) or _default_need(request.method)
-            caller = access.caller_of(request, door.directory, loopback, need)
+            try:
+                caller = access.caller_of(request, door.directory, loopback, need)
+            except Refusal as refusal:
+                if refusal.status != 401 or hdrs.AUTHORIZATION not in request.headers:
+                    raise
+                # A key that another process has made a moment ago.
+                await door.directory.refresh(at_most_every_s=UNKNOWN_KEY_LOOK_S)
+                caller = access.caller_of(request, door.directory, loopback, need)
             access.check(caller, need)
             request["caller"] = caller
             request["organization"] = caller.organization

@@ -88,7 +88,10 @@ class Explain:
         async with self._scans:
             offset = self._log.start_offset(topics.USAGE, partition)
             end = self._log.end_offset(topics.USAGE, partition)
-            while offset < end and not late:
+            while offset < end:
+                late = monotonic_s() > deadline_s
+                if late:
+                    break
                 records = await self._log.read(topics.USAGE, partition, offset, SCAN_RECORDS)
                 if not records:
                     break
@@ -97,9 +100,8 @@ class Explain:
                         found.append(fact.decode(record.value, record.headers))
                         count += 1
                 offset = records[-1].offset + 1
-                late = monotonic_s() > deadline_s
                 await asyncio.sleep(0)
-        return list(found), (late and offset < end) or count > len(found)
+        return list(found), late or count > len(found)
 
 
 def _absent() -> Exception:

@@ -1,0 +1,167 @@
+"""A broker that stands still, dies, comes back; topics that are deleted: fault rows 7, 10 to 12 and 32."""
+
+import asyncio
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.kafka.broker import Broker
+from tests.kafka.faults_load import (
+    Answer,
+    Load,
+    assert_exact,
+    cost_nano,
+    event,
+    post_all,
+    post_once,
+    rss_bytes,
+    wait_counted,
+)
+from tests.kafka.fixtures import Cluster
+from tests.kafka.installation import Installation, Role
+from tests.road.harness import wait_until
+
+OwnBroker = Callable[..., Broker]
+
+APPEND_S = 4.0
+# Beyond its bound an answer may be late by this: two cores carry the broker and all roles.
+LATE_S = 2.0
+POSTERS = 8
+BODY_EVENTS = 500
+FILL_BYTES = 1000
+QUEUE_BYTES = 4_194_304
+GROWTH_BYTES_MAX = 96 * 1024 * 1024
+BACK_S = 20.0
+
+
+def install(broker: Broker, prefix: str, folder: Path, **environ: str) -> Installation:
+    """Two partitions on this broker."""
+    made = Installation(
+        f"kafka://{broker.bootstrap}",
+        prefix,
+        folder,
+        partitions=2,
+        **{"GENLEDGER_KAFKA_SESSION_TIMEOUT_S": "5", **environ},
+    )
+    made.apply()
+    return made
+
+
+@pytest.mark.parametrize("paused_s", [15.0, pytest.param(60.0, marks=pytest.mark.soak)])
+def test_a_broker_that_stands_still_is_a_503_in_time_and_bounded_memory(
+    own_broker: OwnBroker, topic_prefix: str, tmp_path: Path, paused_s: float
+) -> None:
+    """Fault row 10: each post gets 503 with Retry-After within its bound; all goes on when it does."""
+    broker = own_broker()
+    installation = install(
+        broker, topic_prefix, tmp_path, GENLEDGER_APPEND_TIMEOUT_S=f"{APPEND_S:g}",
+        GENLEDGER_APPEND_BYTES_MAX=str(8 * QUEUE_BYTES), GENLEDGER_BATCH_BYTES_MAX=str(QUEUE_BYTES),
+    )  # fmt: skip
+    with installation.running("gateway", "ledger", "summaries") as (gateway, ledger, summaries):
+        costs = post_all(gateway, range(BODY_EVENTS))
+        wait_counted(gateway, BODY_EVENTS)
+        before_bytes = rss_bytes(gateway.pid)
+        broker.pause()
+        answers, taken, most_bytes = _post_while_away(gateway, paused_s)
+        broker.resume()
+        resumed_s = time.monotonic()
+        _assert_refused_in_time(answers)
+        assert most_bytes - before_bytes < GROWTH_BYTES_MAX, f"{before_bytes} grew to {most_bytes}"
+        costs |= post_all(gateway, range(BODY_EVENTS, taken))
+        assert_exact(installation, gateway, costs)
+        posted_bytes = sum(answer.events for answer in answers) * FILL_BYTES
+        print(
+            f"row 10: {len(answers)} posts of {posted_bytes / 1e6:.0f} MB refused, the slowest after"
+            f" {max(answer.took_s for answer in answers):.1f} s; the gateway grew by"
+            f" {(most_bytes - before_bytes) / 1e6:.0f} MB; all exact"
+            f" {time.monotonic() - resumed_s:.1f} s after it went on"
+        )
+        assert ledger.alive and summaries.alive
+
+
+def _post_while_away(gateway: Role, away_s: float) -> tuple[Sequence[Answer], int, int]:
+    """Post from several threads while the broker is away: the answers, the next id, the gateway's largest."""
+    started_s = time.monotonic()
+    answers: list[Answer] = []
+    numbers = iter(range(1, 1_000_000))
+    lock = threading.Lock()
+    filling = "x" * FILL_BYTES
+
+    def post() -> None:
+        while time.monotonic() - started_s < away_s - APPEND_S - LATE_S:
+            with lock:
+                first = next(numbers) * BODY_EVENTS
+            some = [event(n, cost_nano(n), tags={"f": filling}) for n in range(first, first + BODY_EVENTS)]
+            answers.append(post_once(gateway.port, b"\n".join(some) + b"\n", BODY_EVENTS))
+            time.sleep(0.05)
+
+    largest_bytes = 0
+    with ThreadPoolExecutor(POSTERS) as pool:
+        posting = [pool.submit(post) for _ in range(POSTERS)]
+        while time.monotonic() - started_s < away_s:
+            largest_bytes = max(largest_bytes, rss_bytes(gateway.pid))
+            time.sleep(0.1)
+        for one in posting:
+            one.result()
+    return answers, next(numbers) * BODY_EVENTS, largest_bytes
+
+
+def _assert_refused_in_time(answers: Sequence[Answer]) -> None:
+    """The broker was away: not one was taken, and nobody was left waiting."""
+    assert len(answers) > POSTERS
+    for answer in answers:
+        assert answer.status == 503 and answer.retry_after is not None, answer
+        assert answer.took_s < APPEND_S + LATE_S, answer
+
+
+def test_a_broker_killed_under_load_loses_nothing(
+    own_broker: OwnBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Fault row 11: kill -9 and restart under load; nothing lost or double, no lag 20 s later, unaided."""
+    broker = own_broker()
+    installation = install(broker, topic_prefix, tmp_path, GENLEDGER_APPEND_TIMEOUT_S="3")
+    with installation.running("gateway", "ledger", "ledger", "summaries", "jobs") as roles:
+        gateway = roles[0]
+        with Load(gateway, per_s=500) as load:
+            wait_until(lambda: load.acknowledged > 1000, 20, "under load")
+            broker.kill()
+            time.sleep(3)
+            broker.start()
+            back_s = time.monotonic()
+            told = load.acknowledged
+            wait_until(lambda: load.acknowledged > told, BACK_S, "taking events again")
+            taking_s = time.monotonic() - back_s
+            time.sleep(2)
+        assert any(answer.status != 202 for answer in load.answers), "no post noticed"
+        assert_exact(installation, gateway, load.costs, BACK_S)
+        took_s = time.monotonic() - back_s
+        print(f"row 11: events taken {taking_s:.1f} s after the restart, no lag after {took_s:.1f} s")
+        assert took_s < BACK_S
+        assert all(role.alive for role in roles)
+
+
+def test_an_idle_worker_outlives_the_poll_interval_and_a_restart(
+    own_broker: OwnBroker, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Fault row 12: idle for longer than the poll interval of 10 s, the broker restarted: it still decides."""
+    broker = own_broker()
+    installation = install(broker, topic_prefix, tmp_path, GENLEDGER_KAFKA_MAX_POLL_INTERVAL_S="10")
+    with installation.running("gateway", "ledger", "summaries") as (gateway, ledger, _):
+        costs = post_all(gateway, range(100))
+        wait_counted(gateway, 100)
+        time.sleep(11)
+        broker.kill()
+        broker.start()
+        costs |= post_all(gateway, range(100, 200))
+        took_s = wait_counted(gateway, 200, BACK_S)
+        print(f"row 12: new records counted {took_s:.1f} s after they were taken")
+        assert_exact(installation, gateway, costs)
+        assert ledger.alive
