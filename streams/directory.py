@@ -62,13 +62,16 @@ class Directory:
         self._by_hash: dict[str, str] = {}
 
     async def refresh(self, *, at_most_every_s: float = 0.0) -> None:
-        """Read the settings topics to their end, unless that was done just now."""
+        """Read the settings topics to their end as it was when this was called, or later."""
+        asked_s = monotonic_s()
         async with self._reading:
-            if at_most_every_s and monotonic_s() - self._read_s < at_most_every_s:
-                return
+            if self._read_s > asked_s:
+                return  # somebody who waited before us has done it meanwhile
+            if at_most_every_s:
+                await asyncio.sleep(self._read_s + at_most_every_s - asked_s)
+            self._read_s = monotonic_s()
             await self._log.refresh(topics.SETTINGS_TOPICS)
             await self._read_on()
-            self._read_s = monotonic_s()
 
     async def _read_on(self) -> None:
         for topic in topics.SETTINGS_TOPICS:

@@ -1,3 +1,3 @@
 """What every test module may use."""
 
-pytest_plugins = ["tests.kafka.fixtures"]
+pytest_plugins = ["tests.kafka.fixtures", "tests.road.fixtures"]

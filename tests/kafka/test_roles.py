@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from streams import topics
 from tests.kafka.installation import Installation, Role
-from tests.road.harness import COMMAND, clean_environ, wait_until
+from tests.road.harness import COMMAND, clean_environ, free_port, wait_until
 
 DAY = {"created_at": "2026-11-20T10:00:00Z"}
 REVOKED_S = 1.0
@@ -123,7 +123,7 @@ def test_what_is_not_there_is_said(installation: Installation) -> None:
             assert status == 503 and "Retry-After" in headers, (path, body)
         with installation.running("summaries"):
             second = installation.role("summaries")
-            second.port = second.metrics_port = 0
+            second.port = second.metrics_port = free_port()
             second.start(wait=False)
             assert second._ended(40) == 1
             assert "written by another process" in second.tail()
@@ -183,7 +183,11 @@ def test_serve_runs_on_a_cluster_and_makes_its_topics(kafka, topic_prefix: str, 
     """`genledger serve` with a kafka:// broker needs nothing made before, and goes on after kill -9."""
     from tests.road.harness import Service
 
-    environ = {"GENLEDGER_BROKER": kafka.url, "GENLEDGER_TOPIC_PREFIX": topic_prefix}
+    environ = {
+        "GENLEDGER_BROKER": kafka.url,
+        "GENLEDGER_TOPIC_PREFIX": topic_prefix,
+        "GENLEDGER_KAFKA_SESSION_TIMEOUT_S": "2",  # of the one that is killed, which the next one waits for
+    }
     for number in range(2):
         service = Service(tmp_path / "data", **environ).start()
         try:

@@ -21,7 +21,10 @@ async def make_topics(
     client = AIOKafkaAdminClient(**client_options(settings))
     await client.start()
     try:
-        await client.create_topics([_new(settings.topic_prefix, spec, configs or {}) for spec in specs])
+        made = await client.create_topics(
+            [_new(settings.topic_prefix, spec, configs or {}) for spec in specs]
+        )
+        assert all(code == 0 for _, code, *_ in made.topic_errors), made.topic_errors
     finally:
         await client.close()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.model.ledger import Model
 from tests.model.tables import Row, Tables
 from tests.model.traffic import UNDATED
-from tests.road.files import VIEWS, connect, ends
+from tests.road.files import VIEWS, Files, Records, connect
 
 KEYS = {
     "client_organizations": ("id",),
@@ -75,7 +75,7 @@ def _rows(
         yield tuple(row[column] for column in KEYS[name]), row
 
 
-def book_differences(data: Path, model: Model) -> list[str]:
+def book_differences(data: Path, model: Model, log: Records | None = None) -> list[str]:
     """Where the service's books are not the model's, or don't add up to the records on the log."""
     with closing(connect(data / VIEWS)) as connection:
         actual = {(p, f): n for p, f, n in connection.execute('SELECT "partition", fate, records FROM books')}
@@ -85,14 +85,13 @@ def book_differences(data: Path, model: Model) -> list[str]:
         for key in sorted({*actual, *expected})
         if actual.get(key, 0) != expected.get(key, 0)
     ]
-    lengths = ends(data)
-    for (topic, number), end in lengths.items():
+    log = log or Files(data)
+    for topic, number in log.places():
         if topic == "generations":
+            records, facts = log.after(topic, number, -1), log.after("usage", number, -1)
             counted = sum(n for (p, _), n in actual.items() if p == number)
-            if not counted == end == lengths["usage", number]:
-                found.append(
-                    f"partition {number}: {end} records, {lengths['usage', number]} facts, {counted} booked"
-                )
+            if not counted == records == facts:
+                found.append(f"partition {number}: {records} records, {facts} facts, {counted} booked")
     return found
 
 

@@ -1,7 +1,9 @@
-"""A service's files, read from outside while it runs or when it has stopped.
+"""A service's files and its log, read from outside while it runs or when it has stopped.
 
     unapplied(data)                 # records on the log that the views have not taken yet
     model_of(data, traffic)         # the model, fed with the records in the log's own order
+
+The log is the embedded one's files, unless another one is given: `Records` is what is asked of it.
 
 A record that a producer sent is known again by its line's number: the model is given the line as it was
 posted, with the log's place and time, so that nothing the service made of it can mislead the model.
@@ -10,11 +12,13 @@ posted, with the log's place and time, so that nothing the service made of it ca
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
+from aiokafka.partitioner import murmur2
 
 from tests.model.events import line_number, read
 from tests.model.ledger import Model, Record
@@ -28,8 +32,25 @@ FOLLOWERS = {
     "users": ("users",),
 }
 
-Row = tuple[int, int, bytes | None, bytes | None, bytes]
+# Offset, log time, key, value, headers.
+Row = tuple[int, int, bytes | None, bytes | None, Mapping[str, bytes]]
 Place = tuple[str, int]
+
+
+class Records(Protocol):
+    """A log as the comparison reads it."""
+
+    def refresh(self) -> None:
+        """Learn what has come since."""
+
+    def places(self) -> Sequence[Place]:
+        """Every partition of every topic."""
+
+    def after(self, topic: str, number: int, offset: int) -> int:
+        """How many records stand behind an offset; -1 is before the first."""
+
+    def rows(self, topic: str) -> Mapping[int, Sequence[Row]]:
+        """All records of a topic, by partition, in order."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -67,69 +88,115 @@ def positions(data: Path) -> dict[tuple[str, int], int]:
             return {}
 
 
-def unapplied(data: Path, view: str = "summaries") -> int:
+class Files:
+    """The embedded log, as it is on disk."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._ends: dict[Place, int] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._ends = ends(self._data)
+
+    def places(self) -> Sequence[Place]:
+        return list(self._ends)
+
+    def after(self, topic: str, number: int, offset: int) -> int:
+        return max(0, self._ends[topic, number] - 1 - offset)
+
+    def rows(self, topic: str) -> Mapping[int, Sequence[Row]]:
+        found: dict[int, Sequence[Row]] = {}
+        for connection in logs(self._data):
+            partitions = connection.execute(
+                'SELECT "partition", first_offset, compacted_below FROM partitions WHERE topic = ?', (topic,)
+            ).fetchall()
+            for number, first, compacted in partitions:
+                assert (first, compacted) == (0, 0), f"{topic}/{number} lacks records that the model must see"
+                sql = f'SELECT "offset", time_ms, key, value, headers FROM "{topic}-{number}" ORDER BY "offset"'
+                found[number] = [(*row[:4], headers(row[4])) for row in connection.execute(sql)]
+        return found
+
+
+def headers(raw: bytes) -> dict[str, bytes]:
+    """A record's headers, as the embedded log keeps them."""
+    return dict(msgspec.msgpack.decode(raw, type=list[tuple[str, bytes]])) if raw else {}
+
+
+def unapplied(data: Path, view: str = "summaries", log: Records | None = None) -> int:
     """How many records of `generations` a view has not taken."""
+    log = _fresh(data, log)
     taken = positions(data)
     return sum(
-        end - 1 - taken.get((view, number), -1)
-        for (topic, number), end in ends(data).items()
+        log.after(topic, number, taken.get((view, number), -1))
+        for topic, number in log.places()
         if topic == "generations"
     )
 
 
-def settled(data: Path) -> bool:
+def settled(data: Path, log: Records | None = None) -> bool:
     """Has every view taken all there is?"""
+    log = _fresh(data, log)
     taken = positions(data)
     return all(
-        taken.get((view, number), -1) >= end - 1
-        for (topic, number), end in ends(data).items()
+        not log.after(topic, number, taken.get((view, number), -1))
+        for topic, number in log.places()
         for view in FOLLOWERS.get(topic, ())
     )
 
 
-def rows(data: Path, topic: str) -> dict[int, list[Row]]:
-    """All records of a topic, by partition: offset, log time, key, value, headers."""
-    found: dict[int, list[Row]] = {}
-    for connection in logs(data):
-        partitions = connection.execute(
-            'SELECT "partition", first_offset, compacted_below FROM partitions WHERE topic = ?', (topic,)
-        ).fetchall()
-        for number, first, compacted in partitions:
-            assert (first, compacted) == (0, 0), f"{topic}/{number} has lost records that the model must see"
-            sql = f'SELECT "offset", time_ms, key, value, headers FROM "{topic}-{number}" ORDER BY "offset"'
-            found[number] = connection.execute(sql).fetchall()
-    return found
+def _fresh(data: Path, log: Records | None) -> Records:
+    if log is None:
+        return Files(data)
+    log.refresh()
+    return log
 
 
-def headers(raw: bytes) -> dict[str, bytes]:
-    """A record's headers."""
-    return dict(msgspec.msgpack.decode(raw, type=list[tuple[str, bytes]])) if raw else {}
+def home(key: bytes, partitions: int) -> int:
+    """The partition that a key belongs to, by aiokafka's hash and not by ours."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def model_of(data: Path, traffic: Traffic) -> tuple[Model, Counter[int]]:
-    """The model of all that is on the log, and how often each line came onto it."""
+def model_of(data: Path, traffic: Traffic, log: Records | None = None) -> tuple[Model, Counter[int]]:
+    """The model of all that is on the log, and how often each line came onto it, into its own partition.
+
+    A record elsewhere is rerouted, and so is the null that takes its place.
+    """
     model = Model(traffic.settings())
     told: Counter[int] = Counter()
-    for number, records in rows(data, "generations").items():
-        for _, time_ms, key, value, raw in records:
-            assert key is not None and value is not None
-            own = headers(raw).get("kind") == b"winner"
-            line = value
-            if not own:
-                n = line_number(value)
-                assert n is not None, f"a record that nobody sent: {value!r}"
-                line = traffic.lines[n]
-                told[n] += 1
-                assert read(line) == read(value), f"the log has {value!r}, sent was {line!r}"
+    misplaced: Counter[tuple[int, bytes]] = Counter()
+    found = (log or Files(data)).rows("generations")
+    for number, records in found.items():
+        for _, time_ms, key, value, header in records:
+            assert key is not None
+            if home(key, len(found)) != number:
+                misplaced[number, key] += 1 if value is not None else -1
+                model.books.setdefault(number, Counter())["rerouted"] += 1
+                continue
+            assert value is not None, f"a null in the partition of {key!r}"
+            own = header.get("kind") == b"winner"
+            line = value if own else _as_sent(value, traffic, told)
             model.take(Record(number, time_ms, key, line, own))
+    assert not any(misplaced.values()), "a misplaced record without its null, or a null too many"
     return model, told
 
 
-def settings_records(data: Path) -> list[SettingsRecord]:
+def _as_sent(value: bytes, traffic: Traffic, told: Counter[int]) -> bytes:
+    """The line that became this record."""
+    n = line_number(value)
+    assert n is not None, f"a record that nobody sent: {value!r}"
+    line = traffic.lines[n]
+    told[n] += 1
+    assert read(line) == read(value), f"the log has {value!r}, sent was {line!r}"
+    return line
+
+
+def settings_records(data: Path, log: Records | None = None) -> list[SettingsRecord]:
     """When organisations and users were set up, by the log."""
+    log = log or Files(data)
     found: dict[tuple[str, ...], SettingsRecord] = {}
     for topic in ("organizations", "users"):
-        for records in rows(data, topic).values():
+        for records in log.rows(topic).values():
             for _, time_ms, _, value, _ in records:
                 assert value is not None
                 body: Mapping[str, object] = json.loads(value)
@@ -144,11 +211,17 @@ def _user_key(body: Mapping[str, object]) -> tuple[str, ...]:
     return str(body["organization"]), str(body["user"])
 
 
-def newest_values(data: Path) -> dict[bytes, bytes]:
+def newest_values(data: Path, log: Records | None = None) -> dict[bytes, bytes]:
     """The newest record of each key of `generations`: all that compaction would leave."""
-    found: dict[bytes, bytes] = {}
-    for records in rows(data, "generations").values():
-        for _, _, key, value, _ in records:
-            assert key is not None and value is not None
-            found[key] = value
-    return found
+    newest: dict[bytes, bytes] = {}
+    found = (log or Files(data)).rows("generations")
+    for number, records in found.items():
+        last = {key: value for _, _, key, value, _ in records}
+        for key, value in last.items():
+            assert key is not None
+            if home(key, len(found)) != number:
+                assert value is None, f"compaction would leave a misplaced record of {key!r} in {number}"
+            else:
+                assert value is not None
+                newest[key] = value
+    return newest

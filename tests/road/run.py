@@ -16,7 +16,7 @@ from tests.model.ledger import Model
 from tests.model.tables import tables
 from tests.model.traffic import Delivery, Traffic
 from tests.road.comparison import book_differences, differences
-from tests.road.files import model_of, newest_values, settings_records, settled
+from tests.road.files import Records, model_of, newest_values, settings_records, settled
 from tests.road.harness import Service, wait_until
 
 SETTLE_S = 120.0
@@ -52,24 +52,32 @@ def numbers(deliveries: Sequence[Delivery]) -> Iterator[int]:
             yield number
 
 
-def settle(service: Service) -> None:
+def settle(service: Service, log: Records | None = None) -> None:
     """Wait until every view has taken everything."""
-    wait_until(lambda: settled(service.data), SETTLE_S, "settled", service)
+    wait_until(lambda: settled(service.data, log), SETTLE_S, "settled", service)
 
 
-def check(data: Path, traffic: Traffic, told: Counter[int], *, at_least: bool = False) -> Model:
+def check(
+    data: Path,
+    traffic: Traffic,
+    told: Counter[int],
+    *,
+    at_least: bool = False,
+    log: Records | None = None,
+) -> Model:
     """Every line is on the log as often as it was acknowledged, and all that follows from the log is right.
 
     `at_least`: a line whose acknowledgement was lost with the process may be there more often.
+    `log`: where the records are, if not in the embedded log's files.
     """
-    model, on_log = model_of(data, traffic)
+    model, on_log = model_of(data, traffic, log)
     lost = told - on_log
     assert not lost, f"acknowledged, but not on the log: {[traffic.lines[n] for n in list(lost)[:5]]}"
     if not at_least:
         assert on_log == told, "a line is on the log that was not acknowledged"
-    assert differences(data, tables(model, settings_records(data))) == []
-    assert book_differences(data, model) == []
-    wrong = [key for key, value in newest_values(data).items() if not _is_winner(model, key, value)]
+    assert differences(data, tables(model, settings_records(data, log))) == []
+    assert book_differences(data, model, log) == []
+    wrong = [key for key, value in newest_values(data, log).items() if not _is_winner(model, key, value)]
     assert wrong == [], "the newest record of a key is not its winner: compaction would lose it"
     return model
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.model.traffic import Traffic
-from tests.road.conftest import SEED
+from tests.road.fixtures import SEED
 from tests.road.kills import Kills
 from tests.road.run import check
 

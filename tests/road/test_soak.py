@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.road.conftest import SEED
+from tests.road.fixtures import SEED
 from tests.road.soak import GENERATIONS, REPORT, soak
 
 

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from streams.errors import LogDamaged
 from streams.log.interface import Headers, Record
+from streams.log.kafka.lenient import LenientRecords
 
 NO_HEADERS: Headers = ()
 
@@ -56,8 +57,9 @@ class Slice:
         self.end = end
         self.size_bytes = len(raw)
         self._place = TopicPartition(topic, partition)
-        records = MemoryRecords(raw)
-        self._records = _Records(self._place, records, aborted, offset, None, None, True, READ_COMMITTED)
+        self._raw = raw
+        self._aborted = aborted
+        self._records = self._decoded(MemoryRecords(raw), offset)
         self._head: list[Record] = []
         self._at_end = False
 
@@ -80,11 +82,19 @@ class Slice:
         head, self._head = self._head, []
         return head + self._read(limit - len(head))
 
+    def _decoded(self, batches: Any, offset: int) -> _Records:
+        return _Records(self._place, batches, self._aborted, offset, None, None, True, READ_COMMITTED)
+
     def _read(self, limit: int) -> list[Record]:
         if self._at_end:
             return []
+        found: list[Record] = []
         try:
-            found = list(islice(self._records, limit))
+            try:
+                found.extend(islice(self._records, limit))
+            except UnicodeDecodeError:
+                self._records = self._decoded(LenientRecords(self._raw), self._records.next_fetch_offset)
+                found.extend(islice(self._records, limit - len(found)))
             self._at_end = len(found) < limit
             return found
         except CorruptRecordException as error:

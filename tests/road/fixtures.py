@@ -1,4 +1,4 @@
-"""What the road's tests share: the traffic, made once."""
+"""The traffic that the road's tests share, on either log: made once (tests/conftest.py names this plugin)."""
 
 import pytest
 

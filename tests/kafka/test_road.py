@@ -1,0 +1,55 @@
+"""A and B on a real cluster: Road's traffic, against the independent model and against the embedded road."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.fixtures import Cluster
+from tests.kafka.installation import Installation
+from tests.kafka.mixed import Direct, feed_mixed
+from tests.kafka.records import ClusterRecords
+from tests.model.traffic import Traffic
+from tests.road.comparison import digest
+from tests.road.fixtures import SEED
+from tests.road.harness import running, set_up
+from tests.road.run import check, feed, settle, sizes
+
+# Not the embedded log's number: no figure may depend on it.
+PARTITIONS = 6
+
+
+@pytest.fixture(scope="module")
+def embedded_digest(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) -> str:
+    """What the same deliveries come to on an embedded log."""
+    data = tmp_path_factory.mktemp("embedded") / "data"
+    with running(data) as service:
+        set_up(service, traffic)
+        told = feed(service, traffic.deliveries, sizes(SEED, 1000, 4000))
+        settle(service)
+        assert service.stop() == 0, service.tail()
+    check(data, traffic, told)
+    return digest(data)
+
+
+def test_door_and_direct_producers_mixed_come_to_the_models_figures_and_the_embedded_digest(
+    kafka: Cluster, topic_prefix: str, tmp_path: Path, traffic: Traffic, embedded_digest: str
+) -> None:
+    """By whichever way events come onto a cluster, misplaced ones too: exact, and as embedded."""
+    installation = Installation(kafka.url, topic_prefix, tmp_path, partitions=PARTITIONS)
+    installation.apply()
+    direct = Direct(kafka.bootstrap, f"{topic_prefix}generations", PARTITIONS)
+    with (
+        installation.running("gateway", "ledger", "ledger", "summaries") as roles,
+        ClusterRecords(kafka.bootstrap, topic_prefix, PARTITIONS) as log,
+    ):
+        gateway = roles[0]
+        set_up(gateway, traffic)
+        told = feed_mixed(gateway, direct, traffic.shuffled(SEED), sizes(SEED, 500, 1500), SEED)
+        settle(gateway, log)
+        gateway.assert_books_balance()
+        model = check(installation.data, traffic, told, log=log)
+        for role in roles:
+            assert role.stop() == 0, role.tail()
+    rerouted = sum(fates["rerouted"] for fates in model.books.values())
+    assert rerouted == 2 * direct.misplaced > 1000, "each misplaced record, and the null in its place"
+    assert digest(installation.data) == embedded_digest
