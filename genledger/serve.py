@@ -11,6 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from genledger.roles import views
+from genledger.roles.books import start_books
 from genledger.roles.door import start_door
 from genledger.roles.ledger import LedgerPart
 from genledger.roles.upkeep import start_upkeep
@@ -62,6 +63,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     queries = await Queries.open(database)
     stack.push_async_callback(queries.close)
     ends = partial(ends_after, log, topics.GENERATIONS)
+    await start_books(queries, ends, watch, stack)
     door = Door(
         log=log,
         directory=directory,

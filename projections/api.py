@@ -8,13 +8,13 @@ may read, or "" for all. Another's figures are a 404, the same as figures that a
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from projections.books import balance
+from projections.books import Balance, balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
 from streams import metrics, times
@@ -42,6 +42,13 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
+
+
+async def balances(queries: Queries, ends: Ends) -> Sequence[Balance]:
+    """The books as they stand: the views' side and the log's."""
+    fates, read = await queries.books()
+    found = await ends({partition: taken.next_offset for partition, taken in read.items()})
+    return balance(fates, read, found)
 
 
 def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends) -> list[web.RouteDef]:
@@ -124,9 +131,7 @@ class Api:
         """Where every record went, for each partition, and whether that adds up."""
         if request["organization"]:
             return _not_found()
-        fates, read = await self._queries.books()
-        ends = await self._ends({partition: taken.next_offset for partition, taken in read.items()})
-        rows = balance(fates, read, ends)
+        rows = await balances(self._queries, self._ends)
         metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
         return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 

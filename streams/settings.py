@@ -83,6 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_transaction_timeout_s: float = 30.0
     origin: dict[str, str] = {}
 
+    def __repr__(self) -> str:
+        """Without the secrets: settings come by in tracebacks."""
+        return f"Settings(broker={self.broker!r}, topic_prefix={self.topic_prefix!r}, data={self.data!r})"
+
 
 TABLE = (
     Setting("data", "GENLEDGER_DATA", "where logs, views and tables are kept"),

@@ -245,10 +245,13 @@ def test_each_ledger_worker_has_an_address_of_its_own():
     assert given["GENLEDGER_ADVERTISED_URL"] == f"http://0a1b2c3d4e5f:{_option(words, '--metrics-port')}"
 
 
-def test_the_one_writer_of_the_views_shares_its_volume_with_the_door():
-    """The gateway reads the database that the summaries write; the ledger has a volume of its own."""
-    assert OWN["gateway"]["volumes"] == OWN["summaries"]["volumes"] == ["views:/data"]
+def test_only_workers_with_a_state_have_a_volume():
+    """The views and the ledger's tables have one each; the door keeps nothing, and asks for the views."""
+    assert OWN["summaries"]["volumes"] == ["views:/data"]
     assert OWN["ledger"]["volumes"] == ["ledger:/data"]
+    assert "volumes" not in OWN["gateway"]
+    port = _option(_command(OWN["summaries"])[1], "--metrics-port")
+    assert OWN["gateway"]["environment"]["GENLEDGER_VIEWS_URL"] == f"http://summaries:{port}"
 
 
 def test_kafka_keeps_what_it_is_given():

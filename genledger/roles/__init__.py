@@ -6,6 +6,9 @@
 | ledger    | a ledger worker: up to one for each partition                         |
 | summaries | the views: one process, by the lock on their database                 |
 | jobs      | what one process at a time has to do: the leader                      |
+| views     | the views as a part of a process                                      |
+| books     | the look at the books that needs nobody to ask                        |
+| door      | listening                                                             |
 | lookout   | /metrics, /livez and /readyz of a role, on its own port               |
 | upkeep    | what every process looks up again and again: ends, settings, keys     |
 | seats     | no more ledger workers than partitions                                |

@@ -10,6 +10,7 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
+from genledger.roles.books import start_books
 from genledger.roles.lookout import start_lookout
 from genledger.roles.upkeep import start_upkeep
 from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
@@ -48,6 +49,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     await start_upkeep(log, directory, stack)
     await start_followers(followers, log, settings, watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
+    await start_books(queries, ends, watch, stack)
     routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends)
     await start_lookout("summaries", log, directory, settings, watch, stack, routes=routes)
 

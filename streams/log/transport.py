@@ -59,6 +59,8 @@ class Consumer(BatchConsumer, base.Consumer):
     async def _let_go(self, tps: set[TP]) -> None:
         """When this returns, nothing of these partitions is worked on, and nothing of them is sent."""
         self.app.on_rebalance_start()
+        # From here on no batch that waits for its turn is begun: its writer is about to be closed.
+        self.app.consumer_generation_id += 1
         if self.idle_since_s is None:
             self.idle_since_s = monotonic_s()
         for tp in tps:

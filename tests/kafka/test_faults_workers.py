@@ -46,7 +46,9 @@ def decided(worker: Role) -> int:
     """How many records this process has decided and committed."""
     status, text, _ = worker.request("GET", "/metrics")
     assert status == 200
-    counts = re.findall(r'^genledger_records_total\{fate="\w+",stage="ledger"\} ([\d.]+)$', text, re.MULTILINE)
+    counts = re.findall(
+        r'^genledger_records_total\{fate="\w+",stage="ledger"\} ([\d.]+)$', text, re.MULTILINE
+    )
     return int(sum(map(float, counts)))
 
 

@@ -126,7 +126,7 @@ async def test_a_topic_made_again_is_another_log(settings: Settings, monkeypatch
 
 
 async def test_another_number_of_partitions_is_refused(settings: Settings) -> None:
-    """A topic that has more or fewer partitions than it had stops whoever opens it; a missing one is named."""
+    """A topic with another number than it had stops whoever opens it; a missing one is named."""
     await make_topics(settings, [FACTS])
     with pytest.raises(LogMismatch, match="2 partitions, not 3"):
         await open_log(settings, [TopicSpec("facts", 3)])

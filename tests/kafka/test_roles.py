@@ -82,7 +82,7 @@ def test_a_gateway_answers_for_all_roles(installation: Installation) -> None:
 
 
 def test_keys_hold_in_every_process_and_across_the_proxies(installation: Installation) -> None:
-    """A key's organisation bounds what workers tell through a gateway; revoked at one, it fails at another."""
+    """A key's organisation bounds what workers tell through a gateway; revoked at one, it fails at all."""
     with installation.running("gateway", "gateway", "ledger", "summaries") as (one, other, *_):
         one.send([event("gen-acme"), event("gen-other", "other")])
         wait_until(lambda: requests_of(one, "other") == 1, 15, "in the views", one)
@@ -115,7 +115,7 @@ def _post(port: int, path: str, body: object, key: str) -> dict[str, str]:
 
 
 def test_what_is_not_there_is_said(installation: Installation) -> None:
-    """Without workers a gateway takes events, and says of questions who is missing; a second writer is refused."""
+    """Without workers a gateway takes events, and says who is missing; a second writer is refused."""
     with installation.running("gateway") as (gateway,):
         gateway.send([event("gen-1")])
         for path in ("/api/v1/usage/daily", "/api/v1/generations/gen-1"):
