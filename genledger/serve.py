@@ -53,7 +53,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     watch.alarms["the views' database"] = lambda: views.wal_alarm(database, settings.wal_alarm_bytes)
     directory = Directory(log)
     await directory.refresh()
-    await start_upkeep(log, directory, stack)
+    await start_upkeep(log, directory, watch, stack)
     ledger = LedgerPart(log, settings, directory, watch)
     if "ledger" in without:
         ledger.left_out()

@@ -29,6 +29,7 @@ class Part(msgspec.Struct):
     places: Places
     failure: Callable[[], BaseException | None] | None  # None: left out by a test
     full: Callable[[], bool] = lambda: False
+    trouble: Callable[[], str] = lambda: ""  # what keeps it from its work and will pass, or ''
 
 
 # What an operator should look at though all goes on; '' while there is nothing.
@@ -115,4 +116,6 @@ def _state(part: Part) -> str:
         return "off"
     if part.failure() is not None:
         return "failed"
-    return "disk full" if part.full() else "ok"
+    if part.full():
+        return "disk full"
+    return part.trouble() or "ok"

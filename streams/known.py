@@ -3,13 +3,14 @@
 A generation's id is `Known`: the whole winner, how it was rated, and the latest created_at of all versions
 read. The key of an opening balance is a `Balance`, a partition's horizon a `Horizon`. Kept as msgpack
 arrays whose first element is the kind, which is also the schema: a changed layout gets a new number, and
-the old one stays readable.
+the old one stays readable. A number that this version does not know stops it: nothing is decided on a guess.
 """
 
 from typing import Annotated
 
 import msgspec
 
+from streams.errors import LogMismatch
 from streams.fact import Margin
 from streams.generation import Generation
 
@@ -68,6 +69,7 @@ Anything = Known | Balance | Horizon
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon)
+KINDS = tuple(each.__struct_config__.tag for each in (Known, Balance, Horizon))
 
 
 def encode(known: Anything) -> bytes:
@@ -76,6 +78,22 @@ def encode(known: Anything) -> bytes:
 
 
 def decode(value: bytes) -> Anything:
-    """What `encode` wrote, in this version or an older one."""
-    found: Anything = _decoder.decode(value)
+    """What `encode` wrote, in this version or an older one; `LogMismatch` for a later one's."""
+    try:
+        found: Anything = _decoder.decode(value)
+    except msgspec.ValidationError:
+        kind = _kind(value)
+        if kind is None or kind in KINDS:
+            raise
+        raise LogMismatch(
+            f'an entry of "seen" has layout {kind}, newer than this version, which knows'
+            f" {', '.join(map(str, KINDS))}: upgrade genledger"
+        ) from None
     return found
+
+
+def _kind(value: bytes) -> int | None:
+    """The layout that a value says it has; None when it says nothing of the sort."""
+    found = msgspec.msgpack.decode(value)
+    first = found[0] if isinstance(found, list) and found else None
+    return first if isinstance(first, int) else None

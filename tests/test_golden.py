@@ -6,12 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streams import fact, generation
+from streams import fact, generation, known
+from streams.errors import LogMismatch
 
 GOLDEN = Path(__file__).parent / "golden"
 EVENTS = (GOLDEN / "events.ndjson").read_bytes().splitlines()
 FACTS = (GOLDEN / "facts.ndjson").read_bytes().splitlines()
 EVENTS_DECODED = json.loads((GOLDEN / "events.decoded.json").read_bytes())
+SEEN = [bytes.fromhex(line) for line in (GOLDEN / "seen.hex").read_text().split()]
+SEEN_DECODED = json.loads((GOLDEN / "seen.decoded.json").read_bytes())
 FACTS_DECODED = json.loads((GOLDEN / "facts.decoded.json").read_bytes())
 
 
@@ -64,7 +67,46 @@ def test_every_fate_has_a_golden_fact():
 
 def test_a_fact_from_the_future_stops_the_reader():
     """A fact of a later schema is not guessed at."""
-    from streams.errors import LogMismatch
-
-    with pytest.raises(LogMismatch):
+    with pytest.raises(LogMismatch, match="upgrade genledger"):
         fact.decode(FACTS[0], (("schema", b"2"),))
+
+
+def _unlike(value, expected):
+    """Where a value of the table is not as recorded, fields within fields; a later field must say nothing."""
+    found = {}
+    for name in value.__struct_fields__:
+        inner = getattr(value, name)
+        if name not in expected:
+            if inner:
+                found[name] = inner
+        elif hasattr(inner, "__struct_fields__"):
+            found |= {f"{name}.{key}": wrong for key, wrong in _unlike(inner, expected[name]).items()}
+        elif inner != expected[name]:
+            found[name] = inner
+    return found
+
+
+@pytest.mark.parametrize("number", range(len(SEEN)))
+def test_what_was_known_of_a_key_is_known(number):
+    """Each golden value of the table decodes to what is recorded with it, and survives being written again."""
+    value = known.decode(SEEN[number])
+    expected = SEEN_DECODED[number]
+    assert type(value).__name__ == expected["kind"]
+    assert set(expected["value"]) <= set(value.__struct_fields__), "a field has gone"
+    assert _unlike(value, expected["value"]) == {}
+    assert known.decode(known.encode(value)) == value
+
+
+def test_every_layout_of_the_table_has_a_golden_value():
+    """No layout can change its meaning unseen."""
+    assert {msgspec.msgpack.decode(value)[0] for value in SEEN} == set(known.KINDS)
+
+
+def test_a_value_from_the_future_stops_the_ledger():
+    """A value of a later layout is not guessed at; one that is broken is no later layout."""
+    later = [max(known.KINDS) + 1, *msgspec.msgpack.decode(SEEN[0])[1:]]
+    with pytest.raises(LogMismatch, match="has layout 4, .* upgrade genledger"):
+        known.decode(msgspec.msgpack.encode(later))
+    for broken in ([1, "gen-1"], [], {"id": "gen-1"}):
+        with pytest.raises(msgspec.ValidationError):
+            known.decode(msgspec.msgpack.encode(broken))

@@ -5,7 +5,9 @@
 What it can't know it asks: ledger workers for their ids, the summaries worker for the views.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from aiohttp import web
 
@@ -35,11 +37,15 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     watch.log_identity = log.identity
     directory = Directory(log)
     await directory.refresh()
-    await start_upkeep(log, directory, stack)
+    await start_upkeep(log, directory, watch, stack)
     proxy = Proxy(settings, log)
     stack.push_async_callback(proxy.close)
     await start_lookout("gateway", log, directory, settings, watch, stack)
-    status = web.get("/api/v1/status", watch.status)
+
+    async def told(request: web.Request) -> web.Response:
+        """GET /api/v1/status: this gateway, and what the workers say of themselves."""
+        return web.json_response(status_of(watch.detail(), await proxy.statuses(request)))
+
     door = Door(
         log=log,
         directory=directory,
@@ -47,10 +53,27 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
         clock=clock.now_ms,
         lookup=_elsewhere,
         health=watch.health,
-        extra_routes=[*api.routes_to(proxy.to_views), status],
+        extra_routes=[*api.routes_to(proxy.to_views), web.get("/api/v1/status", told)],
         elsewhere={"explain": proxy.to_ledger, "duplicate": proxy.to_ledger},
     )
     await start_door(door, settings, stack)
+
+
+def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
+    """One status of them all: a worker's roles under the worker's name, where that tells them apart. Pure."""
+    roles, lag, alarms = dict(own["roles"]), dict(own["lag"]), dict(own["alarms"])
+    for worker, said in workers.items():
+        if said is None:
+            roles[worker] = "unreachable"
+            continue
+        for role, state in said["roles"].items():
+            name = worker if role == "ledger" else role
+            if role == "log" and state == "ok":
+                continue
+            roles[name] = state
+            lag[name] = said["lag"].get(role)
+        alarms |= said["alarms"]
+    return {**own, "roles": roles, "lag": lag, "alarms": alarms}
 
 
 async def _elsewhere(_id: str) -> Known | None:

@@ -40,7 +40,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     watch.log_identity = log.identity
     directory = Directory(log)
     await directory.refresh()
-    await start_upkeep(log, directory, stack)
+    await start_upkeep(log, directory, watch, stack)
     leader = Leader(settings)
     watch.parts["jobs"] = Part(dict, lambda: leader.error)
     watch.alarms["the topics"] = lambda: leader.alarm

@@ -53,7 +53,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standb
         lookup=ledger.lookup,
         only=frozenset(("explain", "duplicate")),
     )
-    await start_upkeep(log, directory, stack)
+    await start_upkeep(log, directory, watch, stack)
     await wait_for_seat(log, settings, standby=standby)
     await ledger.start(stack)
 

@@ -46,7 +46,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     stack.push_async_callback(queries.close)
     directory = Directory(log)
     await directory.refresh()
-    await start_upkeep(log, directory, stack)
+    await start_upkeep(log, directory, watch, stack)
     await start_followers(followers, log, settings, watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)

@@ -10,7 +10,8 @@ themselves, so nothing is told here that would not be told there.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from http import HTTPStatus
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -63,6 +64,22 @@ class Proxy:
         if url is None:
             raise _absent("no ledger worker has this id's partition now: try again in a moment")
         return await self._passed(request, url, self._forget_owners)
+
+    async def statuses(self, request: web.Request) -> Mapping[str, Mapping[str, Any] | None]:
+        """What each worker says of itself, by name; None of one that does not answer."""
+        urls = {"summaries": self._views_url}
+        urls |= {f"ledger at {url}": url for url in sorted(set((await self._owners_now()).values()))}
+        said = await asyncio.gather(*(self._status(request, url) for url in urls.values()))
+        return dict(zip(urls, said, strict=True))
+
+    async def _status(self, request: web.Request, url: str) -> Mapping[str, Any] | None:
+        headers = {name: request.headers[name] for name in ASKED if name in request.headers}
+        try:
+            async with self._session.get(f"{url}/api/v1/status", headers=headers) as answer:
+                found = await answer.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        return found if answer.status == HTTPStatus.OK else None
 
     async def to_views(self, request: web.Request) -> web.StreamResponse:
         """To the summaries worker."""

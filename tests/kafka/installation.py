@@ -52,6 +52,7 @@ class Installation:
         self, broker: str, prefix: str, folder: Path, *, partitions: int = 4, **environ: str
     ) -> None:
         self.folder = folder
+        self.prefix = prefix
         self.data = folder / "data"
         self.views_port = free_port()
         self._made = 0

@@ -63,6 +63,10 @@ def test_a_gateway_answers_for_all_roles(installation: Installation) -> None:
         assert gateway.get_status("/api/v1/generations/nobody") == 404
         duplicate = gateway.get("/api/v1/generations/gen-1/duplicate?model=m&cost=0.01")
         assert duplicate["duplicate"] is True
+        status = gateway.get("/api/v1/status")
+        assert set(status["roles"].values()) == {"ok"}, status
+        assert {"log", "summaries", "processed", "organizations"} < set(status["roles"])
+        assert sum(name.startswith("ledger at ") for name in status["roles"]) == 2
         metrics = gateway.get("/metrics")
         assert 'genledger_records_total{fate="accepted",stage="gateway"} 40' in metrics
         decided = 0

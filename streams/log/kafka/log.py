@@ -285,6 +285,7 @@ class KafkaLog:
             while True:
                 left_ms = max(0, min(POLL_MS_MAX, int((deadline_s - monotonic_s()) * 1000)))
                 slices = await self._fetched(at, left_ms, ("wait", lane), deadline_s)
+                self._go_to_starts(at, slices)
                 if self._arrived(slices, at, positions, keep=timeout_s > 0):
                     return True
                 if monotonic_s() >= deadline_s:
@@ -308,6 +309,17 @@ class KafkaLog:
                 self._ends[place].read_to(asked[place], slice.end)
             at[place] = slice.next_offset
         return arrived
+
+    def _go_to_starts(self, at: dict[Place, int], slices: Sequence[Slice]) -> None:
+        """Positions that are not in the log: before its beginning they move there, behind its end is wrong."""
+        for place in at.keys() - {(slice.topic, slice.partition) for slice in slices}:
+            start = self._ends[place].start
+            if at[place] > start:
+                raise LogMismatch(
+                    f"{place[0]}/{place[1]} ends before record {at[place]}, which was read from it: it was cut"
+                    " back, or deleted and made again"
+                )
+            at[place] = start
 
     def _new_lane(self) -> int:
         self._lanes_made += 1

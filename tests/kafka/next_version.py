@@ -1,0 +1,86 @@
+"""`genledger` as a later version: what tests of an upgrade start beside this one, as a process.
+
+    NEXT_FOR_TESTS=facts,seen python -P tests/kafka/next_version.py worker ledger
+
+| in NEXT_FOR_TESTS | the later version writes                        | and reads                        |
+| ----------------- | ----------------------------------------------- | -------------------------------- |
+| facts             | schema 2: `time_ms` is called `at_ms`, `host` is new | schemas 1 and 2             |
+| seen              | layout 4 for an id: one field more              | layouts 1 to 4                   |
+
+What it says when it meets schema 3 or layout 5 is what this version says now.
+"""
+
+import json
+import os
+from typing import Any
+
+import msgspec
+
+from genledger.main import main
+from streams import fact, known
+from streams.errors import LogMismatch
+from streams.log.interface import Headers
+
+NEXT = "NEXT_FOR_TESTS"
+SCHEMA_HEADERS: Headers = (("schema", b"2"),)
+HOST = "one"
+
+_encode_fact, _decode_fact = fact.encode, fact.decode
+
+
+class NextKnown(known.Known, frozen=True, gc=False, array_like=True, tag=4):
+    """What is known of an id, and where it was decided."""
+
+    host: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(known.Known | known.Balance | known.Horizon | NextKnown)
+
+
+def encode_fact(found: fact.Fact) -> bytes:
+    """Under schema 2."""
+    fields: dict[str, Any] = json.loads(_encode_fact(found))
+    return json.dumps({**fields, "at_ms": fields.pop("time_ms"), "host": HOST}).encode()
+
+
+def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> fact.Fact:
+    """Of schema 1 or 2."""
+    schema = dict(headers).get("schema", b"1")
+    if schema == b"1":
+        return _decode_fact(value)
+    if schema != b"2":
+        raise LogMismatch(f"a fact of schema {schema!r} is newer than this version: upgrade genledger")
+    fields: dict[str, Any] = json.loads(value)
+    assert fields.pop("host") == HOST
+    fields["time_ms"] = fields.pop("at_ms")
+    return _decode_fact(json.dumps(fields).encode())
+
+
+def encode_known(found: known.Anything) -> bytes:
+    """An id under layout 4."""
+    if not isinstance(found, known.Known):
+        return _encoder.encode(found)
+    return _encoder.encode(NextKnown(*msgspec.structs.astuple(found), host=HOST))
+
+
+def decode_known(value: bytes) -> known.Anything:
+    """Of layouts 1 to 4; the ledger decides by what all of them say."""
+    found = _decoder.decode(value)
+    if not isinstance(found, NextKnown):
+        return found
+    assert found.host == HOST
+    return known.Known(*msgspec.structs.astuple(found)[:-1])
+
+
+def become(parts: str) -> None:
+    """Put the later version's functions where this one's are."""
+    if "facts" in parts:
+        fact.SCHEMA_HEADERS, fact.encode, fact.decode = SCHEMA_HEADERS, encode_fact, decode_fact
+    if "seen" in parts:
+        known.encode, known.decode = encode_known, decode_known
+
+
+if __name__ == "__main__":
+    become(os.environ[NEXT])
+    main()
