@@ -3,7 +3,7 @@
     with Kills(installation, bootstrap, traffic, deliveries, seed) as kills:
         for phase in phases:
             kills.until(phase)          # a worker dies there, another takes its partitions over
-        kills.random(200)               # any role, at any moment, while traffic goes on
+        kills.at_random(200)               # any role, at any moment, while traffic goes on
         told = kills.finish()           # the rest is posted and taken, the books balance, all roles stop
         check(installation.data, traffic, told, at_least=True, log=kills.log)
 
@@ -18,11 +18,11 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from tests.kafka.installation import Installation, Role
-from tests.kafka.records import ClusterRecords, owners
+from tests.kafka.records import ClusterRecords
 from tests.model.traffic import Delivery, Traffic
 from tests.road.files import positions, unapplied
 from tests.road.harness import Died, set_up, wait_until
@@ -66,13 +66,6 @@ class RandomKill:
     unapplied: int
 
 
-@dataclass
-class Restarts:
-    """Processes that ended by themselves, and were started again as a supervisor would."""
-
-    reasons: list[str] = field(default_factory=list)
-
-
 class Kills:
     """An installation whose processes die again and again."""
 
@@ -88,10 +81,9 @@ class Kills:
     ) -> None:
         self.done: list[Kill] = []
         self.random_kills: list[RandomKill] = []
-        self.restarts = Restarts()
+        self.ended: list[str] = []  # who ended by itself, with the last that it said
         self.log = ClusterRecords(bootstrap, installation.prefix, partitions)
         self._installation = installation
-        self._bootstrap = bootstrap
         self._traffic = traffic
         self._partitions = range(partitions)
         self._left = list(reversed(deliveries))
@@ -183,7 +175,7 @@ class Kills:
         victim = self._replaced(old, f"{phase}:{count}")
         victim.wait_ready()
         self._wait_shared()
-        mine = owners(self._bootstrap, self._installation.prefix)[victim.metrics_port]
+        mine = self.log.owners()[victim.metrics_port]
         for ledger in self._ledgers:
             ledger.pause()
         try:
@@ -194,7 +186,6 @@ class Kills:
         self._wait_death(victim, phase)
         kill = self._taken_over(phase, count, lambda: self.log.undecided(mine), mine)
         self._replaced(victim).wait_ready()
-        self._wait_shared()
         return kill
 
     def _kill_recovery(self, phase: str, count: int) -> Kill:
@@ -210,7 +201,6 @@ class Kills:
         everything = frozenset(self._partitions)
         kill = self._taken_over(phase, count, lambda: self.log.undecided(everything), everything)
         self._replaced(victim).wait_ready()
-        self._wait_shared()
         return kill
 
     def _kill_view(self, phase: str, count: int) -> Kill:
@@ -251,14 +241,14 @@ class Kills:
         ports = {ledger.metrics_port for ledger in self._ledgers}
 
         def shared() -> bool:
-            found = owners(self._bootstrap, self._installation.prefix)
+            found = self.log.owners()
             return set(found) == ports and frozenset().union(*found.values()) == frozenset(self._partitions)
 
         wait_until(shared, SHARED_S, "shared by two")
 
     # Kills at random.
 
-    def random(self, kills: int, shortest_s: float = 0.8, longest_s: float = 2.2) -> None:
+    def at_random(self, kills: int, shortest_s: float = 0.8, longest_s: float = 2.2) -> None:
         """Kill any role at random moments and start it again at once, while traffic goes on."""
         self._roles.append(self._started("jobs"))
         share = len(self._left) // kills
@@ -286,7 +276,7 @@ class Kills:
         """What has ended by itself is started again, and remembered."""
         for role in list(self._roles):
             if not role.alive:
-                self.restarts.reasons.append(f"{role.name}: {role.tail()[-300:]}")
+                self.ended.append(f"{role.name}: {role.tail()[-300:]}")
                 self._replaced(role)
 
     def _kill_any(self, number: int) -> None:
@@ -294,7 +284,7 @@ class Kills:
         role = self._random.choice([role for role in self._roles if role.name == name])
         mine: frozenset[int] = frozenset()
         if name == "ledger":
-            found = owners(self._bootstrap, self._installation.prefix)
+            found = self.log.owners()
             mine = found.get(role.metrics_port, frozenset())
         waiting = unapplied(self._installation.data, "summaries", self.log)
         self.random_kills.append(RandomKill(name, time.time_ns() // 10**6, mine, waiting))

@@ -16,35 +16,38 @@ from typing import Any
 
 import msgspec
 
+import streams.fact
+import streams.known
 from genledger.main import main
-from streams import fact, known
 from streams.errors import LogMismatch
+from streams.fact import Fact
+from streams.known import Anything, Balance, Horizon, Known
 from streams.log.interface import Headers
 
 NEXT = "NEXT_FOR_TESTS"
 SCHEMA_HEADERS: Headers = (("schema", b"2"),)
 HOST = "one"
 
-_encode_fact, _decode_fact = fact.encode, fact.decode
+_encode_fact, _decode_fact = streams.fact.encode, streams.fact.decode
 
 
-class NextKnown(known.Known, frozen=True, gc=False, array_like=True, tag=4):
+class NextKnown(Known, frozen=True, gc=False, array_like=True, tag=4):
     """What is known of an id, and where it was decided."""
 
     host: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(known.Known | known.Balance | known.Horizon | NextKnown)
+_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | NextKnown)
 
 
-def encode_fact(found: fact.Fact) -> bytes:
+def encode_fact(fact: Fact) -> bytes:
     """Under schema 2."""
-    fields: dict[str, Any] = json.loads(_encode_fact(found))
+    fields: dict[str, Any] = json.loads(_encode_fact(fact))
     return json.dumps({**fields, "at_ms": fields.pop("time_ms"), "host": HOST}).encode()
 
 
-def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> fact.Fact:
+def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> Fact:
     """Of schema 1 or 2."""
     schema = dict(headers).get("schema", b"1")
     if schema == b"1":
@@ -57,28 +60,30 @@ def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> fact.Fact:
     return _decode_fact(json.dumps(fields).encode())
 
 
-def encode_known(found: known.Anything) -> bytes:
+def encode_known(known: Anything) -> bytes:
     """An id under layout 4."""
-    if not isinstance(found, known.Known):
-        return _encoder.encode(found)
-    return _encoder.encode(NextKnown(*msgspec.structs.astuple(found), host=HOST))
+    if not isinstance(known, Known):
+        return _encoder.encode(known)
+    fields: tuple[Any, ...] = (*msgspec.structs.astuple(known), HOST)
+    return _encoder.encode(NextKnown(*fields))
 
 
-def decode_known(value: bytes) -> known.Anything:
+def decode_known(value: bytes) -> Anything:
     """Of layouts 1 to 4; the ledger decides by what all of them say."""
-    found = _decoder.decode(value)
+    found: Anything = _decoder.decode(value)
     if not isinstance(found, NextKnown):
         return found
     assert found.host == HOST
-    return known.Known(*msgspec.structs.astuple(found)[:-1])
+    return Known(*msgspec.structs.astuple(found)[:-1])
 
 
 def become(parts: str) -> None:
     """Put the later version's functions where this one's are."""
     if "facts" in parts:
-        fact.SCHEMA_HEADERS, fact.encode, fact.decode = SCHEMA_HEADERS, encode_fact, decode_fact
+        streams.fact.SCHEMA_HEADERS = SCHEMA_HEADERS
+        streams.fact.encode, streams.fact.decode = encode_fact, decode_fact
     if "seen" in parts:
-        known.encode, known.decode = encode_known, decode_known
+        streams.known.encode, streams.known.decode = encode_known, decode_known
 
 
 if __name__ == "__main__":

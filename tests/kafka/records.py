@@ -2,7 +2,7 @@
 
     with ClusterRecords(kafka.bootstrap, topic_prefix, partitions=4) as log:
         check(installation.data, traffic, told, log=log)
-    owners(kafka.bootstrap, topic_prefix)          # which partitions each ledger worker has, by its port
+        log.owners()                               # which partitions each ledger worker has, by its port
 
 It is what `tests.road.files.Records` asks for. Offsets have gaps here: the ends of transactions take some.
 """
@@ -34,6 +34,7 @@ class ClusterRecords:
             self._rows["usage", number] = []
         self._offsets: dict[Place, list[int]] = {place: [] for place in self._rows}
         self._next = dict.fromkeys(self._rows, 0)
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -97,16 +98,14 @@ class ClusterRecords:
         """Records of these partitions that have no fact yet."""
         return sum(self.after("generations", n, -1) - self.after("usage", n, -1) for n in partitions)
 
-
-def owners(bootstrap: str, prefix: str) -> dict[int, frozenset[int]]:
-    """The partitions of each member of the ledger's group, by its metrics port; without those with none."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    group = f"{prefix}ledger"
-    described = admin.describe_consumer_groups([group], request_timeout=10)[group].result()
-    found = {
-        int(member.client_id.rpartition(":")[2]): frozenset(
-            place.partition for place in member.assignment.topic_partitions
-        )
-        for member in described.members
-    }
-    return {port: partitions for port, partitions in found.items() if partitions}
+    def owners(self) -> dict[int, frozenset[int]]:
+        """The partitions of each member of the ledger's group, by its metrics port; without those with none."""
+        group = f"{self._prefix}ledger"
+        described = self._admin.describe_consumer_groups([group], request_timeout=10)[group].result()
+        found = {
+            int(member.client_id.rpartition(":")[2]): frozenset(
+                place.partition for place in member.assignment.topic_partitions
+            )
+            for member in described.members
+        }
+        return {port: partitions for port, partitions in found.items() if partitions}

@@ -27,10 +27,9 @@ def embedded_digest(tmp_path_factory: pytest.TempPathFactory, traffic: Traffic) 
     data = tmp_path_factory.mktemp("embedded") / "data"
     with running(data) as service:
         set_up(service, traffic)
-        told = feed(service, traffic.deliveries, sizes(SEED, 1000, 4000))
+        feed(service, traffic.deliveries, sizes(SEED, 1000, 4000))
         settle(service)
         assert service.stop() == 0, service.tail()
-    check(data, traffic, told)
     return digest(data)
 
 

@@ -17,7 +17,7 @@ from tests.kafka.installation import Installation, Role
 from tests.road.harness import COMMAND, clean_environ, free_port, wait_until
 
 DAY = {"created_at": "2026-11-20T10:00:00Z"}
-REVOKED_S = 1.0
+REVOKED_S = 3.0  # half a second, on a machine that does nothing else
 DRAIN_S = 5.0
 
 
@@ -102,9 +102,9 @@ def test_keys_hold_in_every_process_and_across_the_proxies(installation: Install
             status, body = ask(gateway.port, "/api/v1/usage/daily", key)
             assert status == 200 and "other" not in body and "acme" in body
         _post(one.port, f"/api/v1/keys/{reader['id']}/revoke", {}, admin)
-        time.sleep(REVOKED_S)
         for gateway in (one, other):
-            assert ask(gateway.port, "/api/v1/usage/daily", key)[0] == 401
+            refused = lambda: ask(gateway.port, "/api/v1/usage/daily", key)[0] == 401  # noqa: B023, E731
+            wait_until(refused, REVOKED_S, "refused", gateway)
 
 
 def _post(port: int, path: str, body: object, key: str) -> dict[str, str]:

@@ -48,6 +48,9 @@ FETCH_MIN_BYTES = 1
 FETCH_BYTES_MIN = 16_384
 LATEST, EARLIEST = -1, -2
 READS = "reads"
+# A connection is only given up for a new one by a request of its own that is not answered: so there must be
+# time for that, and for asking again, before the deadline ends them all.
+ATTEMPTS_A_DEADLINE = 3
 
 _logger = logging.getLogger("genledger.log")
 
@@ -67,7 +70,9 @@ class Cluster:
         self._deadline_s = settings.kafka_request_timeout_s
         self._fetch_bytes_max = settings.batch_bytes_max
         self._fetch_bytes = settings.batch_bytes_max
-        self._client = AIOKafkaClient(**client_options(settings))
+        options = client_options(settings)
+        options["request_timeout_ms"] //= ATTEMPTS_A_DEADLINE
+        self._client = AIOKafkaClient(**options)
 
     def name(self, topic: str) -> str:
         """What a topic is called on the cluster."""

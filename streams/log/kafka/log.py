@@ -311,13 +311,13 @@ class KafkaLog:
         return arrived
 
     def _go_to_starts(self, at: dict[Place, int], slices: Sequence[Slice]) -> None:
-        """Positions that are not in the log: before its beginning they move there, behind its end is wrong."""
+        """Positions that are not in the log: those before its beginning move there."""
         for place in at.keys() - {(slice.topic, slice.partition) for slice in slices}:
             start = self._ends[place].start
             if at[place] > start:
                 raise LogMismatch(
-                    f"{place[0]}/{place[1]} ends before record {at[place]}, which was read from it: it was cut"
-                    " back, or deleted and made again"
+                    f"{place[0]}/{place[1]} ends before {at[place]}, which was read from it: it was cut back,"
+                    " or deleted and made again"
                 )
             at[place] = start
 
