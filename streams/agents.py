@@ -87,12 +87,16 @@ class Ledger:
         committed = await self._log.committed(topics.LEDGER_GROUP, topics.GENERATIONS, partition)
         await self._log.refresh([topics.USAGE])
         last = await self._last_fact(partition)
-        if last is None:
-            start = self._log.start_offset(topics.GENERATIONS, partition)
-            self._next[partition], self._numbers[partition] = committed or start, committed or start
-        else:
+        if last is not None:
+            await self._check_source(last)
             self._next[partition] = last.offset + 1
             self._numbers[partition] = last.number or last.offset + 1
+        else:
+            # Facts that were there and have gone went behind a snapshot; a topic that never had one says
+            # that nothing was decided yet.
+            start = self._log.start_offset(topics.GENERATIONS, partition)
+            had_facts = self._log.end_offset(topics.USAGE, partition) > 0
+            self._next[partition] = self._numbers[partition] = (had_facts and committed) or start
         if committed is not None and committed > self._next[partition]:
             raise LogMismatch(
                 f"partition {partition} was decided up to {committed}, but the facts end at"
@@ -100,6 +104,20 @@ class Ledger:
             )
         self._lost.discard(partition)
         return self._next[partition]
+
+    async def _check_source(self, last: Fact) -> None:
+        """The record that was decided last is on the log still, unless compaction took it: no other is."""
+        topic, partition = topics.GENERATIONS, last.partition
+        await self._log.refresh([topic])
+        found: Sequence[Record] = ()
+        if self._log.end_offset(topic, partition) > last.offset:
+            found = await self._log.read(topic, partition, last.offset, 1)
+        if not found or (found[0].offset == last.offset and found[0].time_ms != last.time_ms):
+            raise LogMismatch(
+                f"record {last.offset} of {topic}/{partition} was decided, and this log does not have it: it"
+                " was cut back, recreated or restored. Put back the topic that these facts were made of, or"
+                " begin anew under another GENLEDGER_TOPIC_PREFIX"
+            )
 
     async def _last_fact(self, partition: int) -> Fact | None:
         """The newest fact of a partition. The end may be markers, so look further and further back."""

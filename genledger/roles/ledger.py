@@ -54,6 +54,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standb
         only=frozenset(("explain", "duplicate")),
     )
     await start_upkeep(log, directory, watch, stack)
+    watch.parts["ledger"] = Part(dict, lambda: None, trouble=lambda: "waiting for a partition")
     await wait_for_seat(log, settings, standby=standby)
     await ledger.start(stack)
 
@@ -83,7 +84,9 @@ class LedgerPart:
         app.grouped = on_cluster
         app.address = address_of("ledger", self._settings)
         self._app, self._ledger, self._table = app, ledger, table
-        self._watch.parts["ledger"] = Part(self.places, self._failure(app), lambda: ledger.full)
+        self._watch.parts["ledger"] = Part(
+            self.places, self._failure(app), lambda: ledger.full, lambda: _trouble(app, table)
+        )
         await app.start()
         stack.push_async_callback(app.stop)
 
@@ -134,3 +137,10 @@ class LedgerPart:
             raise LogError("the ledger is reading its table back: try again in a moment") from None
         found = records.anything_of(value)
         return found if isinstance(found, Known) else None
+
+
+def _trouble(app: App, table: SeenTable) -> str:
+    """What keeps the ledger from deciding, and will pass."""
+    if app.consumer.idle_since_s is not None:
+        return "joining"
+    return "reading its table back" if table.recovering else ""

@@ -11,4 +11,9 @@ which always takes Java and Maven. On Debian: apt-get install default-jdk-headle
     proxy.py         a TCP proxy between clients and broker, where the network fails on demand
     fixtures.py      the fixtures `kafka`, `own_broker` and `topic_prefix`
     pom.xml          which Kafka
+    installation.py  topics and roles on a cluster, as real processes
+    records.py       what is on a cluster, by librdkafka's consumer
+    mixed.py         traffic through the door and by direct producers at once
+    kills.py         kills with -9, at named points and at random, and how soon somebody takes over
+    soak.py          ten of the one, 200 of the other, and the report in docs/soak-kafka.md
 """

@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 GONE_S = 20.0
+END = -1  # of records to delete: all that are there
 # All of a changelog's settings: what is not given would fall back to the broker's own.
 COMPACT_SOON = {
     "cleanup.policy": "compact",
@@ -77,6 +78,14 @@ async def delete(bootstrap: str, *topics: str) -> None:
         async with asyncio.timeout(GONE_S):
             while set(topics) & set(await admin.list_topics()):
                 await asyncio.sleep(0.1)
+
+
+async def cut(bootstrap: str, topic: str, partitions: int) -> None:
+    """Remove every record that is there; what comes goes on from the same offsets."""
+    async with _admin(bootstrap) as admin:
+        await admin.delete_records(
+            {TopicPartition(topic, n): RecordsToDelete(END) for n in range(partitions)}
+        )
 
 
 async def make(bootstrap: str, topic: str, partitions: int, configs: Mapping[str, str]) -> None:

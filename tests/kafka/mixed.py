@@ -1,6 +1,7 @@
 """Traffic by several ways at once: most through the door, a part put onto the topic by two direct producers.
 
-    told = feed_mixed(gateway, Direct(kafka.bootstrap, f"{prefix}generations", 4), deliveries, sizes(1, 500, 1000), 7)
+    direct = Direct(kafka.bootstrap, f"{prefix}generations", 4)
+    told = feed_mixed(gateway, direct, deliveries, sizes(1, 500, 1000), 7)
 
 The direct producers are librdkafka's: one places records by murmur2, as it should, the other by its default,
 crc32. Which organisation is told first decides whose an id is; so where there are two, the first telling goes

@@ -44,7 +44,8 @@ _decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | NextKnown)
 def encode_fact(fact: Fact) -> bytes:
     """Under schema 2."""
     fields: dict[str, Any] = json.loads(_encode_fact(fact))
-    return json.dumps({**fields, "at_ms": fields.pop("time_ms"), "host": HOST}).encode()
+    fields["at_ms"], fields["host"] = fields.pop("time_ms"), HOST
+    return json.dumps(fields).encode()
 
 
 def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> Fact:

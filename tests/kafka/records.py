@@ -99,7 +99,7 @@ class ClusterRecords:
         return sum(self.after("generations", n, -1) - self.after("usage", n, -1) for n in partitions)
 
     def owners(self) -> dict[int, frozenset[int]]:
-        """The partitions of each member of the ledger's group, by its metrics port; without those with none."""
+        """The partitions of each ledger worker that has any, by its metrics port."""
         group = f"{self._prefix}ledger"
         described = self._admin.describe_consumer_groups([group], request_timeout=10)[group].result()
         found = {

@@ -70,7 +70,7 @@ def _at_phases(report: Report, kills: Kills, seed: int) -> None:
     report.say(f"Of two ledger workers, or of the summaries, each with at least {UNAPPLIED_MIN:,} records")
     report.say("unapplied; of a ledger worker these are its own, which nobody else may touch meanwhile.")
     report.say("Taken over: from the death until there are new facts in each of its partitions; of the")
-    report.say("summaries, which are started again at once, until each of the waiting partitions has moved.\n")
+    report.say("summaries, which start again at once, until each of the waiting partitions has moved.\n")
     report.say("| # | at | which is | time there | lines posted | unapplied | taken over after |")
     report.say("| ---: | --- | --- | ---: | ---: | ---: | ---: |")
     source = random.Random(seed)
@@ -93,13 +93,14 @@ def _at_random(report: Report, kills: Kills, count: int) -> None:
     done = kills.random_kills
     roles = Counter(kill.role for kill in done)
     report.say("- killed: " + ", ".join(f"{role} {n}" for role, n in sorted(roles.items())))
-    report.say(f"- records unapplied when it came (least, median, most): {_counts(k.unapplied for k in done)}")
+    waiting = _counts(kill.unapplied for kill in done)
+    report.say(f"- records unapplied when it came (least, median, most): {waiting}")
     owned = [kill for kill in done if kill.partitions]
     kills.log.refresh()
     taken = kills.takeovers_s()
     report.say(
-        f"- {len(owned)} of the ledger workers had partitions then; {len(taken)} of these were taken over before"
-        f" the next ledger worker was killed, after {_spread(taken)} s"
+        f"- {len(owned)} of the ledger workers had partitions then; {len(taken)} of these were taken over"
+        f" before the next ledger worker was killed, after {_spread(taken)} s"
     )
     ended = Counter(text.partition(":")[0] for text in kills.ended)
     report.say("- ended by themselves, and started again: " + (_listed(ended) or "none"))

@@ -1,16 +1,11 @@
-"""A broker that stands still, dies, comes back; topics that are deleted: fault rows 7, 10 to 12 and 32."""
+"""A broker that stands still, dies, comes back: fault rows 10 to 12, on a real Kafka."""
 
-import asyncio
-import json
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.kafka.broker import Broker
 from tests.kafka.faults_load import (
@@ -24,7 +19,6 @@ from tests.kafka.faults_load import (
     rss_bytes,
     wait_counted,
 )
-from tests.kafka.fixtures import Cluster
 from tests.kafka.installation import Installation, Role
 from tests.road.harness import wait_until
 
@@ -33,11 +27,11 @@ OwnBroker = Callable[..., Broker]
 APPEND_S = 4.0
 # Beyond its bound an answer may be late by this: two cores carry the broker and all roles.
 LATE_S = 2.0
-POSTERS = 8
+POSTERS = 12
 BODY_EVENTS = 500
 FILL_BYTES = 1000
 QUEUE_BYTES = 4_194_304
-GROWTH_BYTES_MAX = 96 * 1024 * 1024
+GROWTH_BYTES_MAX = 64 * 1024 * 1024
 BACK_S = 20.0
 
 
@@ -62,7 +56,7 @@ def test_a_broker_that_stands_still_is_a_503_in_time_and_bounded_memory(
     broker = own_broker()
     installation = install(
         broker, topic_prefix, tmp_path, GENLEDGER_APPEND_TIMEOUT_S=f"{APPEND_S:g}",
-        GENLEDGER_APPEND_BYTES_MAX=str(8 * QUEUE_BYTES), GENLEDGER_BATCH_BYTES_MAX=str(QUEUE_BYTES),
+        GENLEDGER_APPEND_BYTES_MAX=str(QUEUE_BYTES), GENLEDGER_BATCH_BYTES_MAX=str(QUEUE_BYTES // 4),
     )  # fmt: skip
     with installation.running("gateway", "ledger", "summaries") as (gateway, ledger, summaries):
         costs = post_all(gateway, range(BODY_EVENTS))
@@ -73,12 +67,13 @@ def test_a_broker_that_stands_still_is_a_503_in_time_and_bounded_memory(
         broker.resume()
         resumed_s = time.monotonic()
         _assert_refused_in_time(answers)
+        posted_bytes = sum(answer.events for answer in answers) * FILL_BYTES
+        assert posted_bytes > 4 * QUEUE_BYTES, "more was posted than may wait"
         assert most_bytes - before_bytes < GROWTH_BYTES_MAX, f"{before_bytes} grew to {most_bytes}"
         for poster in range(POSTERS):
             gateway.send(_body(poster).splitlines())
         costs |= {f"gen-{n}": cost_nano(n) for n in range(BODY_EVENTS, (1 + POSTERS) * BODY_EVENTS)}
         assert_exact(installation, gateway, costs)
-        posted_bytes = sum(answer.events for answer in answers) * FILL_BYTES
         print(
             f"row 10: {len(answers)} posts of {posted_bytes / 1e6:.0f} MB refused, the slowest after"
             f" {max(answer.took_s for answer in answers):.1f} s; the gateway grew by"
@@ -143,19 +138,19 @@ def test_a_broker_killed_under_load_loses_nothing(
             told = load.acknowledged
             wait_until(lambda: load.acknowledged > told, BACK_S, "taking events again")
             taking_s = time.monotonic() - back_s
-            time.sleep(2)
+            wait_counted(gateway, load.acknowledged, BACK_S)
+            counted_s = time.monotonic() - back_s
         assert any(answer.status != 202 for answer in load.answers), "no post noticed"
         assert_exact(installation, gateway, load.costs, BACK_S)
-        took_s = time.monotonic() - back_s
-        print(f"row 11: events taken {taking_s:.1f} s after the restart, no lag after {took_s:.1f} s")
-        assert took_s < BACK_S
+        print(f"row 11: events taken {taking_s:.1f} s after the restart, counted after {counted_s:.1f} s")
+        assert time.monotonic() - back_s < BACK_S
         assert all(role.alive for role in roles)
 
 
 def test_an_idle_worker_outlives_the_poll_interval_and_a_restart(
     own_broker: OwnBroker, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """Fault row 12: idle for longer than the poll interval of 10 s, the broker restarted: it still decides."""
+    """Fault row 12: idle past the poll interval of 10 s, the broker restarted: it still decides."""
     broker = own_broker()
     installation = install(broker, topic_prefix, tmp_path, GENLEDGER_KAFKA_MAX_POLL_INTERVAL_S="10")
     with installation.running("gateway", "ledger", "summaries") as (gateway, ledger, _):

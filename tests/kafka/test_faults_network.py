@@ -1,4 +1,4 @@
-"""The network between a role and the broker fails: fault rows 7 and 15 to 17, through a TCP proxy.
+"""The network between a role and the broker fails: fault rows 15 to 17 and I11, through a TCP proxy.
 
 Each role has a listener and so a proxy of its own: what is done to one is not done to the others.
 """
@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,15 +18,18 @@ from tests.kafka.faults_load import (
     requests_now,
     rss_bytes,
     wait_counted,
-    wait_settled,
 )
+from tests.kafka.faults_seams import Zombie
 from tests.kafka.installation import Installation, Role
-from tests.kafka.proxy import BROKER, CLIENT, END_TXN, JOIN_GROUP, PRODUCE, TXN_OFFSET_COMMIT, Proxy
+from tests.kafka.proxy import BROKER, CLIENT, END_TXN, PRODUCE, TXN_OFFSET_COMMIT, Proxy
 from tests.road.harness import wait_until
 
 ROLES = ("gateway", "ledger", "summaries")
 LISTENERS = {name: Listener(name.upper(), proxied=True) for name in ROLES}
 BACK_S = 20.0
+STALLED_S = 20.0
+GROWTH_BYTES_MAX = 64 * 1024 * 1024
+REJOINED_CONNECTIONS_MIN = 4
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +48,28 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 class Site:
     """Roles that each reach the broker by a line of their own."""
 
-    def __init__(self, broker: Broker, prefix: str, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, broker: Broker, prefix: str, folder: Path, stack: ExitStack, **environ: str) -> None:
         self._stack = stack
         self._broker = broker
         self.lines: dict[str, Proxy] = {
             name: stack.enter_context(broker.proxy(listener.name)) for name, listener in LISTENERS.items()
         }
         self.installation = Installation(
-            f"kafka://{broker.bootstrap}", prefix, folder, partitions=2,
-            GENLEDGER_KAFKA_SESSION_TIMEOUT_S="5", GENLEDGER_KAFKA_REQUEST_TIMEOUT_S="4",
-        )  # fmt: skip
+            f"kafka://{broker.bootstrap}", prefix, folder, partitions=2, **environ
+        )
         self.installation.apply()
 
     def start(self, name: str, **environ: str) -> Role:
         """A role, ready, behind its proxy."""
-        address = self._broker.address(LISTENERS[name].name)
-        role = self.installation.role(name, GENLEDGER_BROKER=f"kafka://{address}", **environ)
+        broker = f"kafka://{self.address(name)}"
+        return self.run(self.installation.role(name, GENLEDGER_BROKER=broker, **environ))
+
+    def address(self, name: str) -> str:
+        """Where a role's proxy listens."""
+        return self._broker.address(LISTENERS[name].name)
+
+    def run(self, role: Role) -> Role:
+        """Start it, to be gone with the test."""
         role.start(wait=False)
         self._stack.callback(_gone, role)
         role.wait_ready()
@@ -75,9 +83,17 @@ def _gone(role: Role) -> None:
 
 @pytest.fixture
 def site(broker: Broker, topic_prefix: str, tmp_path: Path) -> Iterator[Site]:
-    """An installation; its proxies and processes end with the test."""
+    """An installation with its own settings; its proxies and processes end with the test."""
     with ExitStack() as stack:
         yield Site(broker, topic_prefix, tmp_path, stack)
+
+
+@pytest.fixture
+def quick_site(broker: Broker, topic_prefix: str, tmp_path: Path) -> Iterator[Site]:
+    """The same, with less patience: an answer that does not come is given up after 4 s."""
+    quick = {"GENLEDGER_KAFKA_REQUEST_TIMEOUT_S": "4", "GENLEDGER_KAFKA_SESSION_TIMEOUT_S": "4"}
+    with ExitStack() as stack:
+        yield Site(broker, topic_prefix, tmp_path, stack, **quick)
 
 
 def test_an_acknowledgement_that_is_lost_counts_once(site: Site) -> None:
@@ -99,8 +115,9 @@ def test_an_acknowledgement_that_is_lost_counts_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("to", [CLIENT, BROKER])
-def test_a_half_open_connection_does_not_hold_a_worker(site: Site, to: str) -> None:
+def test_a_half_open_connection_does_not_hold_a_worker(quick_site: Site, to: str) -> None:
     """Fault row 16: one direction goes silent for the ledger and the summaries: all moves on within 20 s."""
+    site = quick_site
     gateway, ledger, summaries = (site.start(name) for name in ROLES)
     costs = post_all(gateway, range(200))
     wait_counted(gateway, 200)
@@ -120,23 +137,64 @@ def test_a_half_open_connection_does_not_hold_a_worker(site: Site, to: str) -> N
     assert gateway.alive and ledger.alive and summaries.alive
 
 
-def test_a_slow_and_narrow_line_only_slows(site: Site) -> None:
-    """Fault row 17: at 500 ms and 50 KB/s memory is bounded, nobody rejoins again and again, all is counted."""
-    gateway, ledger, summaries = (site.start(name) for name in ROLES)
-    costs = post_all(gateway, range(200))
-    wait_counted(gateway, 200)
-    before = {role.name: rss_bytes(role.pid) for role in (gateway, ledger, summaries)}
+@pytest.mark.parametrize("events", [300, pytest.param(2000, marks=pytest.mark.soak)])
+def test_a_slow_and_narrow_line_only_slows(site: Site, events: int) -> None:
+    """Fault row 17: 500 ms each way at 50 KB/s: memory is bounded, nobody rejoins, all is counted."""
+    roles = [site.start(name) for name in ROLES]
+    gateway = roles[0]
+    costs = post_all(gateway, range(100))
+    wait_counted(gateway, 100)
+    before = {role.name: (rss_bytes(role.pid), _connections(site, role)) for role in roles}
     for line in site.lines.values():
         line.delay_ms, line.bytes_per_s = 500, 50_000
-    with Load(gateway, per_s=200, batch=100, first=200) as load:
-        time.sleep(12)
+    with Load(gateway, per_s=100, batch=50, first=100) as load:
+        wait_until(lambda: load.acknowledged >= events, 15 + events / 20, "taken", gateway)
     costs |= load.costs
-    took_s = wait_settled(site.installation, gateway, len(costs), 60)
-    grown = {role.name: rss_bytes(role.pid) - before[role.name] for role in (gateway, ledger, summaries)}
-    print(f"row 17: {load.acknowledged} events in 12 s, settled {took_s:.1f} s later; grown by {grown}")
+    took_s = wait_counted(gateway, len(costs), 15 + events / 10)
+    for role in roles:
+        grown_bytes = rss_bytes(role.pid) - before[role.name][0]
+        connections = _connections(site, role) - before[role.name][1]
+        print(f"row 17: {role.name} grew by {grown_bytes} bytes and made {connections} connections")
+        assert grown_bytes < GROWTH_BYTES_MAX
+        # Whoever rejoins takes its partitions over anew, on new connections.
+        assert connections < REJOINED_CONNECTIONS_MIN
+    print(f"row 17: {load.acknowledged} events, the last counted {took_s:.1f} s after it was acknowledged")
     for line in site.lines.values():
         assert line.counts.delayed_chunks > 0 and line.counts.limited_bytes > 0
         line.heal()
-    assert max(grown.values()) < 64 * 1024 * 1024
     assert_exact(site.installation, gateway, costs)
-    assert gateway.alive and ledger.alive and summaries.alive
+    assert all(role.alive for role in roles)
+
+
+def _connections(site: Site, role: Role) -> int:
+    """How many this role has made, up to now."""
+    return site.lines[role.name].counts.connections
+
+
+def test_a_worker_that_is_cut_off_ends_and_says_why(quick_site: Site) -> None:
+    """I11: where its partition can't move for longer than the stall time, it exits with 1."""
+    site = quick_site
+    gateway, summaries = site.start("gateway"), site.start("summaries")
+    cut_off = Zombie(
+        site.installation,
+        "transaction-open",
+        GENLEDGER_BROKER=f"kafka://{site.address('ledger')}",
+        GENLEDGER_STALL_TIMEOUT_S="5",
+        GENLEDGER_DRAIN_TIMEOUT_S="5",
+    )
+    site.run(cut_off)
+    costs = post_all(gateway, range(200))
+    wait_until(lambda: cut_off.stands_still, 10, "in a transaction", cut_off)
+    line = site.lines["ledger"]
+    line.refuse = True
+    assert line.cut() > 0
+    cut_off.resume()
+    cut_s = time.monotonic()
+    assert cut_off._ended(STALLED_S) == 1
+    print(f"I11: it ended {time.monotonic() - cut_s:.1f} s after it was cut off")
+    assert "stands still" in cut_off.tail() and "Start it again" in cut_off.tail()
+    assert line.counts.refused > 0
+    line.heal()
+    site.start("ledger")
+    assert_exact(site.installation, gateway, costs)
+    assert summaries.alive

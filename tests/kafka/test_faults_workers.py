@@ -60,7 +60,7 @@ def shares(worker: Role) -> bool:
 def test_a_worker_that_stood_still_for_too_long_writes_nothing_late_and_works_on(
     installation: Installation,
 ) -> None:
-    """Fault row 9: stopped past its session under load, it loses its partition; continued, it takes a share."""
+    """Fault row 9: stopped past its session it loses its partition; continued, it has a share again."""
     with installation.running("gateway", "ledger", "ledger", "summaries") as (gateway, stopped, other, _):
         with Load(gateway, per_s=400) as load:
             wait_until(lambda: decided(stopped) and decided(other), 20, "both deciding")

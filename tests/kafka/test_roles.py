@@ -19,6 +19,7 @@ from tests.road.harness import COMMAND, clean_environ, free_port, wait_until
 DAY = {"created_at": "2026-11-20T10:00:00Z"}
 REVOKED_S = 3.0  # half a second, on a machine that does nothing else
 DRAIN_S = 5.0
+STALL_S = 3
 
 
 def event(id: str, organization: str = "acme") -> bytes:
@@ -66,7 +67,8 @@ def test_a_gateway_answers_for_all_roles(installation: Installation) -> None:
         status = gateway.get("/api/v1/status")
         assert set(status["roles"].values()) == {"ok"}, status
         assert {"log", "summaries", "processed", "organizations"} < set(status["roles"])
-        assert sum(name.startswith("ledger at ") for name in status["roles"]) == 2
+        workers = [name for name in status["roles"] if name.startswith("ledger at ")]
+        assert 1 <= len(workers) <= 2  # the second may have joined a moment ago
         metrics = gateway.get("/metrics")
         assert 'genledger_records_total{fate="accepted",stage="gateway"} 40' in metrics
         decided = 0
@@ -89,7 +91,8 @@ def test_keys_hold_in_every_process_and_across_the_proxies(installation: Install
     """A key's organisation bounds what workers tell through a gateway; revoked at one, it fails at all."""
     with installation.running("gateway", "gateway", "ledger", "summaries") as (one, other, *_):
         one.send([event("gen-acme"), event("gen-other", "other")])
-        wait_until(lambda: requests_of(one, "other") == 1, 15, "in the views", one)
+        for name in ("acme", "other"):
+            wait_until(lambda: requests_of(one, name) == 1, 15, "in the views", one)  # noqa: B023
         made = one.post("/api/v1/keys", {"rights": "admin"})
         admin = made["secret"]
         reader = _post(one.port, "/api/v1/keys", {"rights": "reader", "organization": "acme"}, admin)
@@ -184,12 +187,13 @@ def test_fausts_own_command_runs_the_ledger(installation: Installation) -> None:
 
 
 def test_serve_runs_on_a_cluster_and_makes_its_topics(kafka, topic_prefix: str, tmp_path: Path) -> None:
-    """`genledger serve` with a kafka:// broker needs nothing made before, and goes on after kill -9."""
+    """`genledger serve` with a kafka:// broker makes its topics, rests, and goes on after kill -9."""
     from tests.road.harness import Service
 
     environ = {
         "GENLEDGER_BROKER": kafka.url,
         "GENLEDGER_TOPIC_PREFIX": topic_prefix,
+        "GENLEDGER_STALL_TIMEOUT_S": f"{STALL_S}",
         "GENLEDGER_KAFKA_SESSION_TIMEOUT_S": "2",  # of the one that is killed, which the next one waits for
     }
     for number in range(2):
@@ -198,6 +202,11 @@ def test_serve_runs_on_a_cluster_and_makes_its_topics(kafka, topic_prefix: str, 
             service.send([event(f"gen-{n}") for n in range(20 * (number + 1))])
             wait_until(lambda: requests_of(service, "acme") == 20 * (number + 1), 30, "in the views", service)  # noqa: B023
             service.assert_books_balance()
+            idle = lambda: set(service.get("/api/v1/status")["lag"].values()) == {0}  # noqa: B023, E731
+            wait_until(idle, 5, "without lag", service)
+            if number == 0:
+                time.sleep(STALL_S + 1.5)
+                assert service.alive, f"ended while there was nothing to do: {service.tail()}"
             service.kill() if number == 0 else service.stop()
         finally:
             if service.alive:

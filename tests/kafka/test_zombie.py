@@ -8,7 +8,6 @@ The same steps with A's fencing switched off end with wrong facts and figures: s
 
 import asyncio
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from streams import fact, topics
-from tests.kafka import worker_with_seams
 from tests.kafka.faults_load import (
     assert_exact,
     cost_nano,
@@ -28,9 +26,11 @@ from tests.kafka.faults_load import (
     post_all,
     wait_settled,
 )
+from tests.kafka.faults_seams import Zombie
 from tests.kafka.faults_topics import compact_soon, read_all
 from tests.kafka.fixtures import Cluster
 from tests.kafka.installation import Installation, Role
+from tests.kafka.worker_with_seams import BEGUN
 from tests.road.harness import wait_until
 
 PARTITIONS = 2
@@ -39,18 +39,6 @@ TAKE_OVER_S = 15.0
 COMPACTED_S = 30.0
 IDS = range(200)
 ROUND = 100
-
-
-class Zombie(Role):
-    """A ledger worker with the seams of worker_with_seams.py."""
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-P", worker_with_seams.__file__, *super().command()[1:]]
-
-    @property
-    def stands_still(self) -> bool:
-        """Has it been stopped by SIGSTOP?"""
-        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
 class Story:
@@ -70,11 +58,9 @@ class Story:
         """A role, ready."""
         return self._started(self.installation.role(name))
 
-    def start_zombie(self, stop_at: str, **environ: str) -> Zombie:
+    def start_zombie(self, stop_at: str, *, unfenced: bool = False, **environ: str) -> Zombie:
         """A ledger worker that will stand still."""
-        role = self.installation.role("ledger")
-        environ = {**self.installation.environ, worker_with_seams.STOP_AT: stop_at, **environ}
-        zombie = Zombie("ledger", role.data, role.output, **environ)
+        zombie = Zombie(self.installation, stop_at, unfenced=unfenced, **environ)
         self._started(zombie)
         return zombie
 
@@ -169,7 +155,7 @@ def until_amended_by_another(story: Story, a: Zombie) -> Role:
     return b
 
 
-@pytest.mark.parametrize("stop_at", [worker_with_seams.BEGUN, "transaction-open"])
+@pytest.mark.parametrize("stop_at", [BEGUN, "transaction-open"])
 def test_the_late_writes_of_a_zombie_are_refused(story: Story, stop_at: str) -> None:
     """Fault row 30: continued, A is told that B has its partition; compacted and recovered, all is exact."""
     a = story.start_zombie(stop_at)
@@ -189,10 +175,11 @@ def test_the_late_writes_of_a_zombie_are_refused(story: Story, stop_at: str) -> 
 
 
 def test_without_fencing_the_figures_are_wrong(story: Story) -> None:
-    """The same steps, but A's late writes are taken: its batch is decided twice, its ids are counted wrong."""
+    """The same steps, but A's late writes are taken: a batch is decided twice, and ids are counted wrong."""
     a = story.start_zombie(
-        worker_with_seams.BEGUN,
-        **{worker_with_seams.UNFENCED: "1", "KILL_AT_FOR_TESTS": "transaction-committed"},
+        BEGUN,
+        unfenced=True,
+        KILL_AT_FOR_TESTS="transaction-committed",
         # It dies with another transaction open: readers wait until the broker ends that.
         GENLEDGER_KAFKA_TRANSACTION_TIMEOUT_S="5",
     )

@@ -112,8 +112,10 @@ class Files:
                 'SELECT "partition", first_offset, compacted_below FROM partitions WHERE topic = ?', (topic,)
             ).fetchall()
             for number, first, compacted in partitions:
-                assert (first, compacted) == (0, 0), f"{topic}/{number} lacks records that the model must see"
-                sql = f'SELECT "offset", time_ms, key, value, headers FROM "{topic}-{number}" ORDER BY "offset"'
+                assert (first, compacted) == (0, 0), (
+                    f"{topic}/{number} has lost records that the model must see"
+                )
+                sql = f'SELECT "offset", time_ms, key, value, headers FROM "{topic}-{number}" ORDER BY 1'
                 found[number] = [(*row[:4], headers(row[4])) for row in connection.execute(sql)]
         return found
 
@@ -125,8 +127,8 @@ def headers(raw: bytes) -> dict[str, bytes]:
 
 def unapplied(data: Path, view: str = "summaries", log: Records | None = None) -> int:
     """How many records of `generations` a view has not taken."""
+    taken = positions(data)  # before the ends: what comes between the two must not be missed
     log = _fresh(data, log)
-    taken = positions(data)
     return sum(
         log.after(topic, number, taken.get((view, number), -1))
         for topic, number in log.places()
@@ -136,8 +138,8 @@ def unapplied(data: Path, view: str = "summaries", log: Records | None = None) -
 
 def settled(data: Path, log: Records | None = None) -> bool:
     """Has every view taken all there is?"""
+    taken = positions(data)  # before the ends: what comes between the two must not be missed
     log = _fresh(data, log)
-    taken = positions(data)
     return all(
         not log.after(topic, number, taken.get((view, number), -1))
         for topic, number in log.places()

@@ -46,11 +46,13 @@ READ_COMMITTED = 1
 FETCH_MIN_BYTES = 1
 # On a slow line a fetch asks for less and less, down to this, until its answer arrives in time.
 FETCH_BYTES_MIN = 16_384
+# A marker is 78 bytes: some two hundred are looked through at once.
+LOOK_BYTES = 16_384
 LATEST, EARLIEST = -1, -2
 READS = "reads"
 # A connection is only given up for a new one by a request of its own that is not answered: so there must be
 # time for that, and for asking again, before the deadline ends them all.
-ATTEMPTS_A_DEADLINE = 3
+ATTEMPTS_A_DEADLINE = 2
 
 _logger = logging.getLogger("genledger.log")
 
@@ -170,25 +172,33 @@ class Cluster:
             return {}
 
     async def fetch(
-        self, node: int, offsets: Mapping[Place, int], *, wait_ms: int, lane: object
+        self, node: int, offsets: Mapping[Place, int], *, wait_ms: int, lane: object, look: bool = False
     ) -> tuple[Sequence[Slice], Mapping[Place, int]]:
         """What one broker has at these offsets; and where each partition begins, if not at 0.
 
+        A `look` brings little: enough to tell markers from records.
+
         A place whose offset is not in the log is not among the slices, but its beginning is told.
         """
-        size = self._fetch_bytes
+        size = LOOK_BYTES if look else self._fetch_bytes
         wanted: dict[str, list[tuple[int, int, int]]] = {}
         for (topic, n), offset in offsets.items():
             wanted.setdefault(self.name(topic), []).append((n, offset, size))
         request = FetchRequest(
-            wait_ms, FETCH_MIN_BYTES, size, READ_COMMITTED, list(wanted.items()), rack_id=""
+            wait_ms,
+            FETCH_MIN_BYTES,
+            size * len(offsets) if look else size,
+            READ_COMMITTED,
+            list(wanted.items()),
+            rack_id="",
         )
         try:
             response = await self._client.send(node, request, group=lane)
         except RequestTimedOutError:
             self._fetch_bytes = max(FETCH_BYTES_MIN, size // 2)
             raise
-        self._fetch_bytes = min(self._fetch_bytes_max, self._fetch_bytes * 2)
+        if not look:
+            self._fetch_bytes = min(self._fetch_bytes_max, self._fetch_bytes * 2)
         return self._sliced(response, offsets)
 
     def _sliced(

@@ -227,7 +227,13 @@ class KafkaLog:
             self._slices.pop(next(iter(self._slices)))
 
     async def _fetched(
-        self, offsets: Mapping[Place, int], wait_ms: int, lane: object, deadline_s: float
+        self,
+        offsets: Mapping[Place, int],
+        wait_ms: int,
+        lane: object,
+        deadline_s: float,
+        *,
+        look: bool = False,
     ) -> Sequence[Slice]:
         """Slices of the places that exist there, from every broker that leads some; retried till then."""
         while True:
@@ -238,7 +244,7 @@ class KafkaLog:
                     wait_ms = min(wait_ms, SEVERAL_BROKERS_MS)
                 if nodes:
                     answers = await asyncio.gather(
-                        *(self._fetch(node, {at: offsets[at] for at in places}, wait_ms, lane)
+                        *(self._fetch(node, {at: offsets[at] for at in places}, wait_ms, lane, look)
                           for node, places in nodes.items())
                     )  # fmt: skip
                     return [slice for slices in answers for slice in slices]
@@ -250,9 +256,9 @@ class KafkaLog:
             await self._cluster.refresh_leaders()
 
     async def _fetch(
-        self, node: int, offsets: Mapping[Place, int], wait_ms: int, lane: object
+        self, node: int, offsets: Mapping[Place, int], wait_ms: int, lane: object, look: bool
     ) -> Sequence[Slice]:
-        slices, starts = await self._cluster.fetch(node, offsets, wait_ms=wait_ms, lane=lane)
+        slices, starts = await self._cluster.fetch(node, offsets, wait_ms=wait_ms, lane=lane, look=look)
         for place, start in starts.items():
             if start >= 0:
                 self._ends[place].start = start
@@ -284,7 +290,7 @@ class KafkaLog:
         try:
             while True:
                 left_ms = max(0, min(POLL_MS_MAX, int((deadline_s - monotonic_s()) * 1000)))
-                slices = await self._fetched(at, left_ms, ("wait", lane), deadline_s)
+                slices = await self._fetched(at, left_ms, ("wait", lane), deadline_s, look=timeout_s <= 0)
                 self._go_to_starts(at, slices)
                 if self._arrived(slices, at, positions, keep=timeout_s > 0):
                     return True
