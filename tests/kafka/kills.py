@@ -17,7 +17,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -96,9 +96,12 @@ class Kills:
         self._roles: list[Role] = []
 
     def __enter__(self) -> Self:
-        self._roles = [self._started(name) for name in ("gateway", "ledger", "ledger", "summaries")]
+        self._roles = [self._started(name) for name in ("gateway", "ledger", "summaries")]
         for role in self._roles:
             role.wait_ready()
+        self._roles.append(
+            self._installation.role("ledger")
+        )  # the first to be killed is started in its place
         set_up(self._gateway, self._traffic)
         return self
 
@@ -119,6 +122,12 @@ class Kills:
         new = self._started(old.name, kill_at)
         self._roles[self._roles.index(old)] = new
         return new
+
+    def _restart(self) -> None:
+        """Everyone who is dead is started again."""
+        for role in list(self._roles):
+            if not role.alive:
+                self._replaced(role)
 
     @property
     def _gateway(self) -> Role:
@@ -156,7 +165,10 @@ class Kills:
     # Kills at a point.
 
     def until(self, phase: str) -> Kill:
-        """Kill a worker there, and wait until its partitions move again; then it is started anew."""
+        """Kill a worker there, and wait until its partitions move again.
+
+        A dead ledger worker comes back with the next kill, or when all is killed at random, or in the end.
+        """
         count = self._random.randint(1, 3)
         if phase in LEDGER_PHASES:
             kill = self._kill_ledger(phase, count)
@@ -171,9 +183,9 @@ class Kills:
 
     def _kill_ledger(self, phase: str, count: int) -> Kill:
         """Two workers share the partitions; one dies at a transaction of its own."""
-        old = self._random.choice(self._ledgers)
+        old = self._random.choice([role for role in self._ledgers if not role.alive] or self._ledgers)
         settle(self._gateway, self.log)  # or the new one would die of what still waits
-        assert old.stop() == 0, old.tail()
+        assert not old.alive or old.stop() == 0, old.tail()
         victim = self._replaced(old, f"{phase}:{count}")
         victim.wait_ready()
         self._wait_shared()
@@ -186,24 +198,19 @@ class Kills:
             for ledger in self._ledgers:
                 ledger.resume()
         self._wait_death(victim, phase)
-        kill = self._taken_over(phase, count, lambda: self.log.undecided(mine), mine)
-        self._replaced(victim).wait_ready()
-        return kill
+        return self._taken_over(phase, count, mine)
 
     def _kill_recovery(self, phase: str, count: int) -> Kill:
         """A worker without a table has all partitions and reads them back; it dies, and the other comes."""
         first, other = self._ledgers
         for ledger in (first, other):
-            assert ledger.stop() == 0, ledger.tail()
+            assert not ledger.alive or ledger.stop() == 0, ledger.tail()
         self._backlog()
         shutil.rmtree(self._installation.data / "tables")
         victim = self._replaced(first, f"{phase}:{count}")
         self._wait_death(victim, phase)
         self._replaced(other)
-        everything = frozenset(self._partitions)
-        kill = self._taken_over(phase, count, lambda: self.log.undecided(everything), everything)
-        self._replaced(victim).wait_ready()
-        return kill
+        return self._taken_over(phase, count, frozenset(self._partitions))
 
     def _kill_view(self, phase: str, count: int) -> Kill:
         """The one writer of the views dies in its transaction; the next one goes on."""
@@ -233,11 +240,11 @@ class Kills:
         assert victim.wait_killed(DEATH_S), f"it did not die at {phase}\n{victim.tail()}"
         assert f"killed at {phase}" in victim.tail(), victim.tail()
 
-    def _taken_over(self, phase: str, count: int, left: Callable[[], int], mine: frozenset[int]) -> Kill:
+    def _taken_over(self, phase: str, count: int, mine: frozenset[int]) -> Kill:
         """How long until there are new facts in each of the dead one's partitions."""
         start_s = time.monotonic()
         self.log.refresh()
-        waiting = left()
+        waiting = self.log.undecided(mine)
         before = {n: self.log.after("usage", n, -1) for n in mine if self.log.undecided([n])}
         assert before, "nothing waits in the dead one's partitions"
 
@@ -262,6 +269,7 @@ class Kills:
 
     def at_random(self, kills: int, shortest_s: float = 0.8, longest_s: float = 2.2) -> None:
         """Kill any role at random moments and start it again at once, while traffic goes on."""
+        self._restart()
         self._roles.append(self._started("jobs"))
         share = len(self._left) // kills
         for _ in range(kills):
@@ -323,6 +331,7 @@ class Kills:
 
     def finish(self) -> Counter[int]:
         """Post the rest, wait until all is taken, and stop; how often each line was acknowledged."""
+        self._restart()
         for role in self._roles:
             role.wait_ready()
         self._send(self._doubtful)

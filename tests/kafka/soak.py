@@ -98,6 +98,7 @@ def _at_random(report: Report, kills: Kills, count: int) -> None:
     owned = [kill for kill in done if kill.partitions]
     kills.log.refresh()
     taken = kills.takeovers_s()
+    assert all(takeover_s <= TAKEOVER_S_MAX for takeover_s in taken), taken
     report.say(
         f"- {len(owned)} of the ledger workers had partitions then; {len(taken)} of these were taken over"
         f" before the next ledger worker was killed, after {_spread(taken)} s"

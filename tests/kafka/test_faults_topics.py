@@ -16,6 +16,7 @@ from tests.kafka.faults_load import post_all, processed, wait_counted
 from tests.kafka.faults_topics import append, cut, delete, make, read_all
 from tests.kafka.fixtures import Cluster
 from tests.kafka.installation import Installation, Role
+from tests.road.harness import wait_until
 
 PARTITIONS = 2
 # Those that run look every ten seconds whether the topics are still the same.
@@ -47,6 +48,10 @@ class Site:
         asyncio.run(make(self.bootstrap, name, PARTITIONS, PLAIN))
         for n, some in (records or {}).items():
             asyncio.run(append(self.bootstrap, name, n, some))
+
+    def wait_decided(self, count: int) -> None:
+        """Until there are so many facts."""
+        wait_until(lambda: sum(map(len, self.records(topics.USAGE).values())) == count, 10, "decided")
 
     def assert_refuses(self, role: str, message: str) -> None:
         """It is started, ends with 1, and says this."""
@@ -90,41 +95,31 @@ def test_roles_that_run_stop_when_a_topic_is_made_again(site: Site, other_site: 
             assert "deleted" in role.tail(), role.tail()
 
 
-def test_views_stay_as_they_are_when_usage_is_not_their_own(site: Site) -> None:
-    """Fault row 32: behind a head that was cut, a new `usage`, or a longer one, the summaries don't start."""
+def test_roles_that_start_refuse_a_topic_that_is_not_their_own(site: Site) -> None:
+    """Fault row 32: a topic that was cut, made anew, or is longer than before: nobody starts on it."""
     with site.installation.running("gateway", "ledger", "summaries") as (gateway, _, summaries):
         costs = post_all(gateway, range(200))
         wait_counted(gateway, 200)
         assert summaries.stop() == 0
         post_all(gateway, range(200, 400))
-    taken = processed(site.installation.data)
-    old = site.records(topics.USAGE)
+        site.wait_decided(400)
+    facts, events = site.records(topics.USAGE), site.records(topics.GENERATIONS)
+
     asyncio.run(cut(site.bootstrap, site.prefix + topics.USAGE, PARTITIONS))
     site.assert_refuses("summaries", LOST)
     site.recreate(topics.USAGE)
     site.assert_refuses("summaries", LOST)
-    site.recreate(topics.USAGE, {n: [*some[1:], *some] for n, some in old.items()})
-    assert all(len(some) > len(old[n]) for n, some in site.records(topics.USAGE).items())
+    site.assert_refuses("ledger", "facts are missing")
+    site.recreate(topics.USAGE, _longer(facts))
     site.assert_refuses("summaries", LOST)
-    assert processed(site.installation.data) == taken == costs
+    assert processed(site.installation.data) == costs, "nothing was taken from a topic of another"
 
-
-def test_the_ledger_does_not_go_on_with_other_generations(site: Site) -> None:
-    """Fault row 32, of the ledger: with a new `generations`, empty or longer, it does not start."""
-    with site.installation.running("gateway", "ledger", "summaries") as (gateway, *_):
-        post_all(gateway, range(200))
-        wait_counted(gateway, 200)
-    old = site.records(topics.GENERATIONS)
     site.recreate(topics.GENERATIONS)
     site.assert_refuses("ledger", LOST)
-    site.recreate(topics.GENERATIONS, {n: [*some[1:], *some] for n, some in old.items()})
+    site.recreate(topics.GENERATIONS, _longer(events))
     site.assert_refuses("ledger", LOST)
 
 
-def test_the_ledger_does_not_go_on_without_its_facts(site: Site) -> None:
-    """Fault row 32, of the ledger: with a new `usage` it does not start, for facts are missing."""
-    with site.installation.running("gateway", "ledger", "summaries") as (gateway, *_):
-        post_all(gateway, range(200))
-        wait_counted(gateway, 200)
-    site.recreate(topics.USAGE)
-    site.assert_refuses("ledger", "facts are missing")
+def _longer(records: Mapping[int, Sequence[Any]]) -> Mapping[int, Sequence[Any]]:
+    """What was there, at other offsets, and reaching farther than before."""
+    return {n: [*some[1:], *some] for n, some in records.items()}

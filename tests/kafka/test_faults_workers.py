@@ -12,13 +12,13 @@ from tests.kafka.fixtures import Cluster
 from tests.kafka.installation import Installation, Role
 from tests.road.harness import wait_until
 
-SESSION_S = 4.0
+SESSION_S = 3.0
 TAKE_OVER_S = 15.0
 
 
 @pytest.fixture
 def installation(kafka: Cluster, topic_prefix: str, tmp_path: Path) -> Installation:
-    """Two partitions; a worker that stands still is missed after four seconds."""
+    """Two partitions; a worker that stands still is missed after three seconds."""
     made = Installation(
         kafka.url, topic_prefix, tmp_path, partitions=2, GENLEDGER_KAFKA_SESSION_TIMEOUT_S=f"{SESSION_S:g}"
     )

@@ -34,7 +34,7 @@ from tests.kafka.worker_with_seams import BEGUN
 from tests.road.harness import wait_until
 
 PARTITIONS = 2
-SESSION_S = 4.0
+SESSION_S = 3.0
 TAKE_OVER_S = 15.0
 COMPACTED_S = 30.0
 IDS = range(200)
@@ -132,7 +132,7 @@ class Story:
 
 @pytest.fixture
 def story(kafka: Cluster, topic_prefix: str, tmp_path: Path) -> Iterator[Story]:
-    """An installation of two partitions; a worker that stands still is missed after four seconds."""
+    """An installation of two partitions; a worker that stands still is missed after three seconds."""
     installation = Installation(
         kafka.url, topic_prefix, tmp_path, partitions=PARTITIONS,
         GENLEDGER_KAFKA_SESSION_TIMEOUT_S=f"{SESSION_S:g}",
