@@ -4,7 +4,6 @@ return run(settings, start)     # start(watch, stack)
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from genledger.watch import Watch
 from streams import clock
@@ -87,11 +87,16 @@ async def lived(
     bound: asyncio.TimerHandle | None = None
     try:
         async with AsyncExitStack() as stack:
-            await start(stack)
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
-            reason = await _look_after(watch, stopped)
+            starting = asyncio.create_task(_started(start, stack))
+            reason = await _look_after(watch, stopped, starting)
+            if starting.done():
+                await starting
+                reason = reason or await _look_after(watch, stopped)
+            else:  # a start may wait for long: for a partition, or for a table to be read back
+                starting.cancel()
+                await asyncio.wait([starting], timeout=drain_timeout_s)
+                if starting.done() and not starting.cancelled():
+                    starting.exception()
             # A drain that hangs must not keep a stopped process alive: the log is safe at any moment.
             bound = asyncio.get_running_loop().call_later(drain_timeout_s, give_up, reason)
     finally:
@@ -100,14 +105,26 @@ async def lived(
     return reason
 
 
-async def _look_after(watch: Watch, stopped: asyncio.Event) -> str:
-    while not stopped.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), WATCH_INTERVAL_S)
-        reason = watch.look(clock.monotonic_s())
-        if reason:
-            return reason
-    return ""
+async def _started(start: Callable[[AsyncExitStack], Awaitable[None]], stack: AsyncExitStack) -> None:
+    await start(stack)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+async def _look_after(watch: Watch, stopped: asyncio.Event, until: asyncio.Task[None] | None = None) -> str:
+    """What is wrong, or '' when it was stopped, or when what it was to wait for is done."""
+    stop = asyncio.create_task(stopped.wait())
+    ends: list[asyncio.Task[Any]] = [stop] if until is None else [stop, until]
+    try:
+        while not any(end.done() for end in ends):
+            await asyncio.wait(ends, timeout=WATCH_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
+            reason = watch.look(clock.monotonic_s())
+            if reason:
+                return reason
+        return ""
+    finally:
+        stop.cancel()
 
 
 def give_up(reason: str) -> None:

@@ -52,7 +52,7 @@ class Watch:
         """What is wrong, or ''. Called a few times a second."""
         for name, future in self.futures.items():
             if future.done():
-                return f"{name} failed: {future.result()}"
+                return f"{name} failed: {_told(future)}"
         for name, part in self.parts.items():
             if part.failure is None:
                 continue
@@ -105,6 +105,14 @@ class Watch:
     async def status(self, request: web.Request) -> web.Response:
         """GET /api/v1/status."""
         return web.json_response(self.detail())
+
+
+def _told(future: Failed) -> str:
+    """What a future that should not have ended says."""
+    try:
+        return str(future.result())
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it is the reason
+        return f"{type(error).__name__}: {error}"
 
 
 def _lag(part: Part) -> int:

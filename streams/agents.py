@@ -102,8 +102,34 @@ class Ledger:
                 f"partition {partition} was decided up to {committed}, but the facts end at"
                 f" {self._next[partition]}: facts are missing from the log, or somebody moved the offset"
             )
+        await self._check_complete(partition, last, committed)
         self._lost.discard(partition)
         return self._next[partition]
+
+    async def _check_complete(self, partition: int, last: Fact | None, committed: int | None) -> None:
+        """Facts and what is known of ids come from the same transactions: neither is without the other."""
+        await self._log.refresh([topics.SEEN_CHANGELOG])
+        known_end = self._log.end_offset(topics.SEEN_CHANGELOG, partition)
+        if last is None and committed is None and known_end:
+            raise LogMismatch(
+                f"partition {partition} of {topics.USAGE} is empty, and {topics.SEEN_CHANGELOG} is not: facts"
+                " are missing, and nothing would count again. Restore them: see docs/operating.md"
+            )
+        if last is not None and not known_end and await self._has_counted(partition):
+            raise LogMismatch(
+                f"partition {partition} of {topics.SEEN_CHANGELOG} is empty, and {topics.USAGE} is not: what"
+                " is known of ids is missing, and each would count again. Restore it: see docs/operating.md"
+            )
+
+    async def _has_counted(self, partition: int) -> bool:
+        """Whether any record of a partition left something known: of mere rubbish nothing is."""
+        offset = self._log.start_offset(topics.USAGE, partition)
+        while found := await self._log.read(topics.USAGE, partition, offset, TAIL_RECORDS):
+            facts = (fact.decode(record.value or b"", record.headers) for record in found)
+            if any(one.plus is not None or one.fate == "horizon" for one in facts):
+                return True
+            offset = found[-1].offset + 1
+        return False
 
     async def _check_source(self, last: Fact) -> None:
         """The record that was decided last is on the log still, unless compaction took it: no other is."""

@@ -105,7 +105,7 @@ class Directory:
                 key = _key.decode(record.value)
                 self._keys[key.id] = key
                 self._by_hash[key.hash] = key.id
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             place = f"{record.topic}/{record.partition}@{record.offset}"
             raise LogMismatch(f"settings record {place} does not decode: {error}") from None
 

@@ -11,5 +11,6 @@
 | door      | listening                                                             |
 | lookout   | /metrics, /livez and /readyz of a role, on its own port               |
 | upkeep    | what every process looks up again and again: ends, settings, keys     |
+| tasks     | tasks whose end is the process's                                      |
 | seats     | no more ledger workers than partitions                                |
 """

@@ -5,8 +5,9 @@ await start_books(queries, ends, watch, stack)
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
+from genledger.roles.tasks import keep
 from genledger.watch import Watch
 from projections.api import Ends, balances
 from projections.queries import Queries
@@ -32,15 +33,8 @@ async def start_books(queries: Queries, ends: Ends, watch: Watch, stack: AsyncEx
                 _logger.debug("the books can't be read: %s", error)
             await asyncio.sleep(EVERY_S)
 
-    task = asyncio.create_task(look())
+    keep(look(), "the look at the books", watch, stack)
     watch.alarms["the books"] = lambda: _alarm(residue)
-
-    async def stop() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(stop)
 
 
 def _alarm(residue: int) -> str:

@@ -8,9 +8,10 @@ change a topic, and a wrong clean-up policy loses money days later. The nightly 
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from genledger.roles.lookout import address_of, start_lookout
+from genledger.roles.tasks import keep
 from genledger.roles.upkeep import start_upkeep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
@@ -42,10 +43,10 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     await directory.refresh()
     await start_upkeep(log, directory, watch, stack)
     leader = Leader(settings)
-    watch.parts["jobs"] = Part(dict, lambda: leader.error)
+    watch.parts["jobs"] = Part(dict, lambda: None)
     watch.alarms["the topics"] = lambda: leader.alarm
     await start_lookout("jobs", log, directory, settings, watch, stack)
-    await leader.start(stack)
+    await leader.start(watch, stack)
 
 
 class Leader:
@@ -54,28 +55,21 @@ class Leader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._leads = asyncio.Event()
-        self.error: BaseException | None = None
         self.alarm = ""
         address = address_of("jobs", settings)
         self._member = Member(settings, topics.JOBS_GROUP, [BADGE], address, self._revoked, self._assigned)
 
-    async def start(self, stack: AsyncExitStack) -> None:
+    async def start(self, watch: Watch, stack: AsyncExitStack) -> None:
         """Stand for election until the stack ends."""
         await self._member.start()
-        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._lead())]
-
-        async def stop() -> None:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-            await self._member.stop()
-
-        stack.push_async_callback(stop)
+        stack.push_async_callback(self._member.stop)
+        keep(self._beat(), "the membership", watch, stack)
+        keep(self._lead(), "the leader", watch, stack)
 
     async def _revoked(self, partitions: Partitions) -> None:
         self._leads.clear()
+        self.alarm = ""
+        metrics.TOPIC_DIFFERENCES.set(0)
         metrics.JOBS_LEADER.set(0)
 
     async def _assigned(self, partitions: Partitions) -> None:
@@ -84,12 +78,9 @@ class Leader:
             metrics.JOBS_LEADER.set(1)
 
     async def _beat(self) -> None:
-        try:
-            while True:
-                await self._member.beat()
-                await asyncio.sleep(BEAT_S)
-        except Exception as error:  # noqa: BLE001 -- without a membership there is no leader: end, say why
-            self.error = error
+        while True:
+            await self._member.beat()
+            await asyncio.sleep(BEAT_S)
 
     async def _lead(self) -> None:
         while True:

@@ -29,6 +29,8 @@ from streams.seen import SeenTable
 from streams.settings import Settings
 from streams.slots import take_slot
 
+ALL = -1
+
 Places = Mapping[tuple[str, int], tuple[int, int]]
 
 
@@ -87,28 +89,28 @@ class LedgerPart:
         self._watch.parts["ledger"] = Part(
             self.places, self._failure(app), lambda: ledger.full, lambda: _trouble(app, table)
         )
+        stack.push_async_callback(app.stop)  # also of a start that is cut short
         await app.start()
-        stack.push_async_callback(app.stop)
 
     def left_out(self) -> None:
         """A test has left the ledger out: its lag is shown all the same."""
         self._watch.parts["ledger"] = Part(self.places, None)
 
     def places(self) -> Places:
-        """Where our partitions stand: in the events, or in the changelog while that is read back."""
-        if self._ledger is None or self._table is None:
+        """Where our partitions stand; while tables are read back, how far that has come."""
+        if self._app is None or self._ledger is None or self._table is None:
             topic = topics.GENERATIONS
             return {
                 (topic, n): (0, self._log.end_offset(topic, n)) for n in range(self._log.partitions(topic))
             }
-        found = {}
-        for n in self._ledger.partitions():
-            if n in self._table.recovering:
-                found[topics.SEEN_CHANGELOG, n] = self._table.recovering[n]
-            else:
-                end = self._log.end_offset(topics.GENERATIONS, n)
-                found[topics.GENERATIONS, n] = (self._ledger.next_offset(n), end)
-        return found
+        if self._app.tables.recovery.in_recovery and self._app.consumer.assignment():
+            # Nothing is decided before all are back, so any step is movement. One that gets nowhere is stuck.
+            return {(topics.SEEN_CHANGELOG, ALL): (self._table.steps, self._table.steps + 1)}
+        topic = topics.GENERATIONS
+        return {
+            (topic, n): (self._ledger.next_offset(n), self._log.end_offset(topic, n))
+            for n in self._ledger.partitions()
+        }
 
     def _failure(self, app: App) -> Callable[[], BaseException | None]:
         stall_s = self._settings.stall_timeout_s

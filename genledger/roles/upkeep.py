@@ -8,8 +8,9 @@ and lag is known only to who knows the ends.
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
+from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from streams import topics
 from streams.directory import Directory
@@ -69,11 +70,4 @@ async def start_upkeep(log: Log, directory: Directory, watch: Watch, stack: Asyn
     """Begin, and end with the stack."""
     upkeep = Upkeep(log, directory, watch)
     watch.parts["log"] = Part(dict, lambda: None, trouble=lambda: upkeep.trouble)
-    task = asyncio.create_task(upkeep.go_on())
-
-    async def stop() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(stop)
+    keep(upkeep.go_on(), "the upkeep", watch, stack)

@@ -71,8 +71,8 @@ async def start_followers(
     for follower in followers:
         app = follower_app(follower, log, settings)
         watch.parts[follower.view.name] = _part_of(follower, app)
+        stack.push_async_callback(app.stop)  # also of a start that is cut short
         await app.start()
-        stack.push_async_callback(app.stop)
 
 
 def _part_of(follower: Follower, app: App) -> Part:

@@ -99,13 +99,14 @@ class Proxy:
         self, request: web.Request, url: str, failed: Callable[[], Awaitable[None]]
     ) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in ASKED if name in request.headers}
-        target = url + request.raw_path
+        # The path alone: a request may name a whole URL, whose host is not to be asked.
+        target = url + request.rel_url.raw_path_qs
         try:
             async with self._session.request(
                 request.method, URL(target, encoded=True), headers=headers, allow_redirects=False
             ) as answer:
                 return await _passed_back(request, answer)
-        except (aiohttp.ClientConnectionError, TimeoutError, aiohttp.InvalidURL):
+        except (aiohttp.ClientConnectionError, TimeoutError, ValueError):
             if request.get("prepared"):
                 raise ConnectionResetError("the worker's answer broke off") from None
             await failed()

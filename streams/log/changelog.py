@@ -52,6 +52,8 @@ class BatchRecovery(Recovery):
                 return
             self.signal_recovery_start.clear()
             generation_id = self._generation_id
+            if generation_id != self.app.consumer_generation_id:
+                continue  # given back before it began
             self.in_recovery = True
             self._recovering = asyncio.create_task(self._recover(self._partitions))
             await asyncio.wait([self._recovering])
@@ -66,6 +68,8 @@ class BatchRecovery(Recovery):
             if error is not None:
                 await self.app.crash(error)
                 return
+            if generation_id != self.app.consumer_generation_id:
+                continue  # given back as it ended
             self.in_recovery = False
             await self._resume_streams(generation_id=generation_id)
 
@@ -83,7 +87,9 @@ class BatchRecovery(Recovery):
                     group.create_task(recover(table, partition))
 
     async def give_up(self) -> None:
-        """End a recovery that is under way: when this returns, it takes nothing over any more."""
+        """End a recovery that is under way or due: when this returns, it takes nothing over any more."""
+        self.signal_recovery_start.clear()
+        self._partitions = frozenset()
         if self._recovering is not None and not self._recovering.done():
             self._recovering.cancel()
             await asyncio.wait([self._recovering])

@@ -28,6 +28,8 @@ class SeenTable(faust.Table):
         super().__init__(*args, **kwargs)
         #: Partitions that are being read back: how far, and how far there is.
         self.recovering: dict[int, tuple[int, int]] = {}
+        #: Rises with every step of every recovery, so that one can see that it goes on.
+        self.steps = 0
 
     @property
     def _log(self) -> Log:
@@ -56,6 +58,7 @@ class SeenTable(faust.Table):
     async def recover(self, partition: int) -> None:
         """Take a partition over, then bring it up to the end of its changelog."""
         await self.take_over(partition)
+        self.steps += 1
         log = self._log
         await log.refresh([topics.SEEN_CHANGELOG])
         end = log.end_offset(topics.SEEN_CHANGELOG, partition)
@@ -68,9 +71,11 @@ class SeenTable(faust.Table):
                     break
                 changes = {record.key: record.value for record in records if record.key is not None}
                 shelf.write(changes, records[-1].offset + 1)
+                self.steps += 1
                 faultpoints.reached("recovery")
         finally:
             self.recovering.pop(partition, None)
+        self.steps += 1
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError("use SeenTable.write: a key set by itself would never be committed")

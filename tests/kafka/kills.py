@@ -38,7 +38,7 @@ BATCH_RECORDS = 400
 DEATH_S = 20.0
 SHARED_S = 30.0
 TOLD_AGAIN = 100
-LEDGER_PHASES = ("transaction-open", "transaction-committed", "store-written")
+LEDGER_PHASES = ("republished", "transaction-open", "transaction-committed", "store-written")
 VIEW_PHASES = ("summaries-transaction", "processed-transaction")
 PHASES = {name: ROAD_PHASES[name] for name in (*LEDGER_PHASES, "recovery", *VIEW_PHASES)}
 # Who is killed at random, and how often. A group that loses a worker waits for the end of its session: were

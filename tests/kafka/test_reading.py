@@ -3,14 +3,15 @@
 import asyncio
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.producer import message_accumulator
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from streams.errors import LogMismatch, UnknownTopic
 from streams.log.interface import Message, Record, TopicSpec
 from streams.log.kafka.log import KafkaLog, open_log
+from streams.log.kafka.slices import Slice
 from streams.settings import Settings, load
 from tests.kafka.topics import make_topics
 
@@ -57,7 +58,8 @@ async def test_a_header_name_that_is_no_text_stops_nobody(
     await make_topics(settings, [FACTS])
     log = await open_log(settings, [FACTS])
     try:
-        await log.append([Message("facts", 0, b"k", b"v%d" % n, (("plain", b"1"),)) for n in range(3)])
+        for n in range(3):  # a batch each: none is given twice
+            await log.append([Message("facts", 0, b"k", b"v%d" % n, (("plain", b"1"),))])
         await log.append([Message("facts", 0, b"k", b"poison", ((_NoText("name"), b"x"),))])
         await log.append([Message("facts", 0, b"k", b"after")])
         records = await log.read("facts", 0, 0, 100)
@@ -122,6 +124,51 @@ async def test_a_topic_made_again_is_another_log(settings: Settings, monkeypatch
         await again.close()
     finally:
         await client.close()
+        await log.close()
+
+
+async def test_a_cut_head_is_skipped_and_a_cut_end_is_said(settings: Settings) -> None:
+    """A position before the beginning goes on at the beginning; one behind the end stops its reader."""
+    await make_topics(settings, [FACTS])
+    log = await open_log(settings, [FACTS])
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.broker[8:])
+    await client.start()
+    try:
+        await log.append([Message("facts", 0, b"k", b"%d" % n) for n in range(60)])
+        place = TopicPartition(f"{settings.topic_prefix}facts", 0)
+        await client.delete_records({place: RecordsToDelete(before_offset=50)})
+        assert await log.wait({("facts", 0): 17}, 5) is True
+        assert [record.offset for record in await log.read("facts", 0, 17, 3)] == [50, 51, 52]
+        assert log.start_offset("facts", 0) == 50
+        with pytest.raises(LogMismatch, match="ends before 99"):
+            await log.wait({("facts", 0): 99}, 5)
+    finally:
+        await client.close()
+        await log.close()
+
+
+async def test_what_a_broker_does_not_show_yet_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer from a leader that is behind is no end: a reader would believe that nothing is missing."""
+    await make_topics(settings, [FACTS])
+    log = await open_log(settings, [FACTS])
+    try:
+        await log.append([Message("facts", 0, b"k", b"v")])
+        await log.refresh(["facts"])
+        fetch, behind = log._cluster.fetch, [2]
+
+        async def late(node, offsets, **how):
+            slices, starts = await fetch(node, offsets, **how)
+            if behind[0] == 0:
+                return slices, starts
+            behind[0] -= 1
+            return [Slice(one.topic, one.partition, 0, 0, b"", None) for one in slices], starts
+
+        monkeypatch.setattr(log._cluster, "fetch", late)
+        assert [record.value for record in await log.read("facts", 0, 0, 10)] == [b"v"]
+        assert behind == [0]
+    finally:
         await log.close()
 
 

@@ -32,6 +32,8 @@ from streams.log.kafka.connect import client_options
 from streams.settings import Settings
 
 UNKNOWN_OFFSET = -1
+# A sender that hangs is left behind: its connections are closed, so nothing of it goes out any more.
+END_S = 1.0
 # Sending the same again would be refused again.
 REFUSALS = (
     ClusterAuthorizationFailedError,
@@ -137,7 +139,7 @@ class Appender:
             self._end(producer)
 
     def _end(self, producer: AIOKafkaProducer) -> None:
-        task = asyncio.create_task(end(producer, self._deadline_s))
+        task = asyncio.create_task(end(producer))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -161,7 +163,7 @@ def watched(sent: asyncio.Future[Any]) -> asyncio.Future[Any]:
     return sent
 
 
-async def end(producer: AIOKafkaProducer, deadline_s: float) -> None:
+async def end(producer: AIOKafkaProducer) -> None:
     """Stop a producer that may hang: nothing is sent any more, and who waits for it is told."""
     sending = producer._sender.sender_task  # noqa: SLF001 -- stop() would wait for what hangs
     if sending is not None:
@@ -170,4 +172,4 @@ async def end(producer: AIOKafkaProducer, deadline_s: float) -> None:
     producer._closed = True  # noqa: SLF001 -- or it complains when it is collected
     await producer.client.close()
     if sending is not None:
-        await asyncio.wait([sending], timeout=deadline_s)
+        await asyncio.wait([sending], timeout=END_S)

@@ -178,7 +178,7 @@ class Cluster:
 
         A `look` brings little: enough to tell markers from records.
 
-        A place whose offset is not in the log is not among the slices, but its beginning is told.
+        A place whose offset is not in the log is not among the slices.
         """
         size = LOOK_BYTES if look else self._fetch_bytes
         wanted: dict[str, list[tuple[int, int, int]]] = {}

@@ -23,6 +23,8 @@ Reading needs no group and keeps no state but what was fetched and not yet asked
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from weakref import WeakSet
 
 from aiokafka.errors import KafkaError
 
@@ -59,7 +61,7 @@ async def open_log(settings: Settings, topics: Sequence[TopicSpec]) -> "KafkaLog
             _check_partitions(cluster, spec)
         log = KafkaLog(settings, cluster, topics, await cluster.identity(names))
         await log.refresh(names)
-        await log.read_starts(names)
+        await log.read_starts([(spec.name, n) for spec in topics for n in range(spec.partitions)])
     except BaseException:
         await cluster.close()
         raise
@@ -110,7 +112,9 @@ class KafkaLog:
         self._lanes_made = 0
         self._fetching: set[asyncio.Task[None]] = set()
         self._appender = Appender(settings, cluster.name)
-        self._writers: set[KafkaWriter] = set()
+        self._writers: WeakSet[KafkaWriter] = WeakSet()
+        # Own commits: a broker may not tell them for a moment.
+        self._committed: dict[tuple[str, str, int], int] = {}
         self._closed = False
         self.failed: asyncio.Future[LogError] = asyncio.get_running_loop().create_future()
         self._checking = asyncio.create_task(self._check_identity())
@@ -130,24 +134,28 @@ class KafkaLog:
             self._place(message.topic, message.partition)
         offsets = await self._appender.append(messages)
         for message, offset in zip(messages, offsets, strict=True):
-            self._ends[message.topic, message.partition].saw(offset + 1)
+            self._ends[message.topic, message.partition].appended(offset + 1)
         return offsets
 
     async def writer(self, group: str, topic: str, partition: int) -> KafkaWriter:
         """Take over a source partition: fences the writer before."""
         self._place(topic, partition)
-        writer = await open_writer(self._settings, self._cluster, group, topic, partition, self._wrote)
+        wrote = partial(self._wrote, (group, topic, partition))
+        writer = await open_writer(self._settings, self._cluster, group, topic, partition, wrote)
         self._writers.add(writer)
         return writer
 
-    def _wrote(self, ends: Mapping[Place, int]) -> None:
+    def _wrote(self, source: tuple[str, str, int], ends: Mapping[Place, int], offset: int) -> None:
+        self._committed[source] = offset
         for place, last in ends.items():
             self._ends[place].own = last + 1
             self._ends[place].saw(last + 1)
 
     async def committed(self, group: str, topic: str, partition: int) -> int | None:
         self._place(topic, partition)
-        return await self._cluster.committed(group, (topic, partition))
+        found = await self._cluster.committed(group, (topic, partition))
+        own = self._committed.get((group, topic, partition))
+        return found if own is None or (found is not None and found > own) else own
 
     async def members(self, group: str) -> Sequence[GroupMember]:
         """Who is in a group now."""
@@ -174,9 +182,9 @@ class KafkaLog:
         for place, end in found.items():
             self._ends[place].saw(end)
 
-    async def read_starts(self, topics: Iterable[str]) -> None:
-        """Ask where these topics begin."""
-        for place, start in (await self._cluster.offsets(self._places(topics), EARLIEST)).items():
+    async def read_starts(self, places: Sequence[Place]) -> None:
+        """Ask where these partitions begin."""
+        for place, start in (await self._cluster.offsets(places, EARLIEST)).items():
             self._ends[place].start = start
 
     def _places(self, topics: Iterable[str]) -> list[Place]:
@@ -195,6 +203,7 @@ class KafkaLog:
         while True:
             slices = await self._fetched({(topic, partition): offset}, 0, "reads", deadline_s)
             if not slices:
+                await self.read_starts([(topic, partition)])
                 start = self.start_offset(topic, partition)
                 if offset >= start:
                     return []
@@ -205,9 +214,13 @@ class KafkaLog:
                 return records
             if slices[0].next_offset > offset:
                 offset = slices[0].next_offset  # markers only: perhaps there is more behind them
-            elif offset >= self._ends[topic, partition].own or monotonic_s() > deadline_s:
+            elif offset >= self._ends[topic, partition].readable_end:
                 return records
+            elif monotonic_s() > deadline_s:
+                raise LogUnavailable(f"{topic}/{partition}@{offset}: no broker shows what is committed there")
             else:
+                # Committed, and not shown: by a leader that is behind, or before the markers are written. To
+                # say "nothing" here would end a recovery before its end.
                 await asyncio.sleep(OWN_RETRY_S)
 
     def _taken(self, slice: Slice, limit: int) -> Sequence[Record]:
@@ -291,7 +304,7 @@ class KafkaLog:
             while True:
                 left_ms = max(0, min(POLL_MS_MAX, int((deadline_s - monotonic_s()) * 1000)))
                 slices = await self._fetched(at, left_ms, ("wait", lane), deadline_s, look=timeout_s <= 0)
-                self._go_to_starts(at, slices)
+                await self._go_to_starts(at, slices)
                 if self._arrived(slices, at, positions, keep=timeout_s > 0):
                     return True
                 if monotonic_s() >= deadline_s:
@@ -316,9 +329,12 @@ class KafkaLog:
             at[place] = slice.next_offset
         return arrived
 
-    def _go_to_starts(self, at: dict[Place, int], slices: Sequence[Slice]) -> None:
+    async def _go_to_starts(self, at: dict[Place, int], slices: Sequence[Slice]) -> None:
         """Positions that are not in the log: those before its beginning move there."""
-        for place in at.keys() - {(slice.topic, slice.partition) for slice in slices}:
+        outside = at.keys() - {(slice.topic, slice.partition) for slice in slices}
+        if outside:
+            await self.read_starts(list(outside))
+        for place in outside:
             start = self._ends[place].start
             if at[place] > start:
                 raise LogMismatch(
@@ -332,6 +348,12 @@ class KafkaLog:
         return self._lanes_made
 
     async def _check_identity(self) -> None:
+        try:
+            await self._watch_identity()
+        except LogError as error:
+            self._fail(error)
+
+    async def _watch_identity(self) -> None:
         """Look again and again whether the topics are still those we opened."""
         while not self._closed:
             await asyncio.sleep(IDENTITY_CHECK_S)

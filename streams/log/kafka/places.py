@@ -13,7 +13,7 @@ last record was read has nothing waiting, wherever the markers behind it end.
 class Ends:
     """Where a partition begins and ends, as far as we were told."""
 
-    __slots__ = ("_empty_from", "_stable", "own", "start")
+    __slots__ = ("_appended", "_empty_from", "_stable", "own", "start")
 
     def __init__(self) -> None:
         self.start = 0
@@ -22,11 +22,21 @@ class Ends:
         self.own = 0
         self._stable = 0
         self._empty_from = 0
+        self._appended = 0
 
     @property
     def end(self) -> int:
         """Behind the last record that is known of."""
+        return max(self._empty_from, self._appended)
+
+    @property
+    def readable_end(self) -> int:
+        """Behind the last record that any up-to-date broker shows: what is below it is not missing."""
         return self._empty_from
+
+    def appended(self, end: int) -> None:
+        """This process has put records up to here: an open transaction before them may still hide them."""
+        self._appended = max(self._appended, end)
 
     def saw(self, end: int) -> None:
         """Records may reach up to here. An older answer, arriving late, says nothing."""

@@ -7,8 +7,8 @@
 Decoding is aiokafka's: checksums are verified, and of transactions only what was committed comes out.
 """
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import dropwhile, islice
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
@@ -60,6 +60,7 @@ class Slice:
         self._raw = raw
         self._aborted = aborted
         self._records = self._decoded(MemoryRecords(raw), offset)
+        self._source: Iterator[Record] = iter(self._records)
         self._head: list[Record] = []
         self._at_end = False
 
@@ -91,10 +92,13 @@ class Slice:
         found: list[Record] = []
         try:
             try:
-                found.extend(islice(self._records, limit))
+                found.extend(islice(self._source, limit))
             except UnicodeDecodeError:
-                self._records = self._decoded(LenientRecords(self._raw), self._records.next_fetch_offset)
-                found.extend(islice(self._records, limit - len(found)))
+                at = self._records.next_fetch_offset
+                self._records = self._decoded(LenientRecords(self._raw), at)
+                # From its first batch on, for what was aborted is told from there; what was taken is dropped.
+                self._source = dropwhile(lambda record: record.offset < at, self._records)
+                found.extend(islice(self._source, limit - len(found)))
             self._at_end = len(found) < limit
             return found
         except CorruptRecordException as error:

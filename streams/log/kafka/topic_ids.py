@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
-from aiokafka.errors import NoError, for_code
+from aiokafka.errors import NoError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -121,5 +121,12 @@ class TopicIds(Request[MetadataRequest]):
 
 
 def ids_of(response: Any) -> Mapping[str, UUID]:
-    """The ids, by name, of the topics there are."""
-    return {topic[1]: topic[2] for topic in response.topics if for_code(topic[0]) is NoError}
+    """The ids, by name, of the topics there are; an error that is not "unknown" is raised."""
+    found = {}
+    for code, name, id, *_ in response.topics:
+        error = for_code(code)
+        if error is NoError:
+            found[name] = id
+        elif error is not UnknownTopicOrPartitionError:
+            raise error(name)
+    return found

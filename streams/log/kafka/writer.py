@@ -42,7 +42,7 @@ class KafkaWriter:
         group: str,
         source: Place,
         producer: AIOKafkaProducer,
-        wrote: Callable[[Mapping[Place, int]], None],
+        wrote: Callable[[Mapping[Place, int], int], None],
     ) -> None:
         self._wrote = wrote
         self._cluster = cluster
@@ -60,7 +60,7 @@ class KafkaWriter:
             raise self._spent
         try:
             async with asyncio.timeout(self._deadline_s):
-                ends = await self._commit([*publish, *messages], offset)
+                ends = await self._commit(messages, offset, publish)
         except (ProducerFenced, IllegalOperation, OutOfOrderSequenceNumber) as error:
             self._spent = Fenced(f"{self._source.topic}/{self._source.partition} has another owner now")
             raise self._spent from error
@@ -74,13 +74,19 @@ class KafkaWriter:
         except asyncio.CancelledError:
             self._spent = LogUnavailable("a transaction was given up")
             raise
-        self._wrote(ends)
+        except Exception as error:
+            if self._spent is None:
+                raise
+            raise LogUnavailable(f"the writer was closed meanwhile: {self._spent}") from error
+        self._wrote(ends, offset)
         return ends
 
-    async def _commit(self, messages: Sequence[Message], offset: int) -> Mapping[Place, int]:
+    async def _commit(
+        self, messages: Sequence[Message], offset: int, publish: Sequence[Message]
+    ) -> Mapping[Place, int]:
         producer = self._producer
+        batches = batches_of(producer, [*publish, *messages])
         await producer.begin_transaction()
-        batches = batches_of(producer, messages)
         sent = [
             watched(
                 await producer.send_batch(
@@ -89,6 +95,8 @@ class KafkaWriter:
             )
             for batch in batches
         ]
+        if publish:
+            faultpoints.reached("republished")
         await producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(offset, "")}, self._group)
         ends: dict[Place, int] = {}
         # Each acknowledgement is looked at: one batch may be lost though a later one went out.
@@ -103,7 +111,7 @@ class KafkaWriter:
     async def close(self) -> None:
         """Nothing of this writer is sent after this."""
         self._spent = self._spent or LogError("the writer is closed")
-        await end(self._producer, self._deadline_s)
+        await end(self._producer)
 
 
 async def open_writer(
@@ -112,11 +120,11 @@ async def open_writer(
     group: str,
     topic: str,
     partition: int,
-    wrote: Callable[[Mapping[Place, int]], None],
+    wrote: Callable[[Mapping[Place, int], int], None],
 ) -> KafkaWriter:
     """Take a source partition over: when this returns, no former owner can commit any more.
 
-    `wrote` hears of every commit: the last offset of each partition.
+    `wrote` hears of every commit: the last offset of each partition, and the source offset.
     """
     producer = AIOKafkaProducer(
         **client_options(settings),
@@ -129,9 +137,13 @@ async def open_writer(
         async with asyncio.timeout(settings.kafka_transaction_timeout_s):
             await producer.start()
     except (TimeoutError, KafkaError, OSError) as error:
-        await end(producer, settings.kafka_request_timeout_s)
+        await end(producer)
+        if isinstance(error, KafkaError) and not error.retriable:
+            raise LogError(
+                f"{topic}/{partition} can't be taken over: the cluster refuses: {error!r}"
+            ) from error
         raise LogUnavailable(f"{topic}/{partition} can't be taken over now: {error!r}") from error
     except BaseException:
-        await end(producer, settings.kafka_request_timeout_s)
+        await end(producer)
         raise
     return KafkaWriter(settings, cluster, group, (topic, partition), producer, wrote)
