@@ -109,13 +109,15 @@ class Ledger:
     async def _check_complete(self, partition: int, last: Fact | None, committed: int | None) -> None:
         """Facts and what is known of ids come from the same transactions: neither is without the other."""
         await self._log.refresh([topics.SEEN_CHANGELOG])
-        known_end = self._log.end_offset(topics.SEEN_CHANGELOG, partition)
-        if last is None and committed is None and known_end:
+        # Only a record says so: what a former owner's transaction left when it was ended reaches as far.
+        first = self._log.start_offset(topics.SEEN_CHANGELOG, partition)
+        is_known = bool(await self._log.read(topics.SEEN_CHANGELOG, partition, first, 1))
+        if last is None and committed is None and is_known:
             raise LogMismatch(
                 f"partition {partition} of {topics.USAGE} is empty, and {topics.SEEN_CHANGELOG} is not: facts"
                 " are missing, and nothing would count again. Restore them: see docs/operating.md"
             )
-        if last is not None and not known_end and await self._has_counted(partition):
+        if last is not None and not is_known and await self._has_counted(partition):
             raise LogMismatch(
                 f"partition {partition} of {topics.SEEN_CHANGELOG} is empty, and {topics.USAGE} is not: what"
                 " is known of ids is missing, and each would count again. Restore it: see docs/operating.md"

@@ -24,6 +24,7 @@ Partitions = set[tuple[str, int]]
 Told = Callable[[Partitions], Awaitable[None]]
 
 HEARTBEATS_A_SESSION = 4
+JOIN_SESSIONS = 2
 
 
 class Member:
@@ -43,8 +44,11 @@ class Member:
         self._revoked = revoked
         self._assigned = assigned
         session_ms = int(settings.kafka_session_timeout_s * 1000)
+        options = client_options(settings) | {"client_id": address}
+        # Joining is answered only when all members have joined, or their sessions have ended.
+        options["request_timeout_ms"] = max(options["request_timeout_ms"], JOIN_SESSIONS * session_ms)
         self._consumer = AIOKafkaConsumer(
-            **{**client_options(settings), "client_id": address},
+            **options,
             group_id=self._prefix + group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
