@@ -30,6 +30,7 @@ from tests.road.harness import wait_until
 from tests.test_golden import EVENTS, FACTS, SEEN
 
 PARTITIONS = 2
+OTHERS = 20
 ENDED_S = 30.0
 BOTH = "facts,seen"
 
@@ -193,9 +194,13 @@ def test_golden_values_in_the_changelog_are_known_to_both_versions(site: Site) -
     winners = {
         value.winner.id: raw for raw in reversed(SEEN) if hasattr(value := known.decode(raw), "winner")
     }
+    gateway, first, _ = site.start("gateway", "ledger", "summaries")
+    gateway.send([event(9000 + n, 1) for n in range(OTHERS)])  # a ledger wants facts beside its changelog
+    wait_until(lambda: books(gateway) == (OTHERS, 0), ENDED_S, "folded")
+    assert first.stop() == 0
     asyncio.run(put_back(site, winners))
-    gateway, ledger, _ = site.start("gateway", "ledger", "summaries")
-    fates = {"duplicate": len(winners), "counted": len(EVENTS) - len(winners)}
+    [ledger] = site.start("ledger")
+    fates = {"duplicate": len(winners), "counted": len(EVENTS) - len(winners) + OTHERS}
     assert post_golden(site, gateway) == fates
     assert ledger.stop() == 0
     site.start_next("ledger", parts="seen")
