@@ -181,7 +181,7 @@ def test_a_half_open_connection_does_not_hold_a_worker(road: Running, to: str) -
     road.assert_exact()
 
 
-@pytest.mark.parametrize("events", [100, pytest.param(2000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("events", [50, pytest.param(2000, marks=pytest.mark.soak)])
 def test_a_slow_and_narrow_line_only_slows(road: Running, events: int) -> None:
     """Fault row 17: 500 ms each way at 50 KB/s: memory is bounded, nobody rejoins, all is counted."""
     lines = road.site.lines

@@ -103,7 +103,7 @@ def test_workers_that_come_and_go_hold_up_nothing(
     """Fault row 14: a worker joins and leaves every 5 s under load: each time all moves on, all exact."""
     with installation.running("gateway", "ledger", "summaries") as (gateway, steady, _):
         with Load(gateway, per_s=300) as load:
-            for _ in range(3):
+            for _ in range(2):
                 began_s = time.monotonic()
                 guest = starting("ledger")
                 wait_until(lambda: shares(guest), 5, "sharing", guest)  # noqa: B023 -- asked at once

@@ -61,7 +61,8 @@ def test_a_killed_ledger_workers_partitions_are_taken_over_and_no_figure_changes
     kafka: Cluster, topic_prefix: str, tmp_path: Path, traffic: Traffic, embedded_digest: str
 ) -> None:
     """Whenever one of two workers is killed, the other goes on within 15 s, and every column is right."""
-    installation = Installation(kafka.url, topic_prefix, tmp_path)
+    # Half of the default, of which the soak is: most of a takeover's time is the session's.
+    installation = Installation(kafka.url, topic_prefix, tmp_path, GENLEDGER_KAFKA_SESSION_TIMEOUT_S="5")
     installation.apply()
     with Kills(installation, kafka.bootstrap, traffic, traffic.shuffled(SEED + 1), SEED) as kills:
         for phase in PHASES:

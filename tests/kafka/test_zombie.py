@@ -155,7 +155,7 @@ def until_amended_by_another(story: Story, a: Zombie) -> Role:
     return b
 
 
-@pytest.mark.parametrize("stop_at", [BEGUN, "transaction-open"])
+@pytest.mark.parametrize("stop_at", [pytest.param(BEGUN, marks=pytest.mark.soak), "transaction-open"])
 def test_the_late_writes_of_a_zombie_are_refused(story: Story, stop_at: str) -> None:
     """Fault row 30: continued, A is told that B has its partition; compacted and recovered, all is exact."""
     a = story.start_zombie(stop_at)

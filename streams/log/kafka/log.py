@@ -48,7 +48,7 @@ OWN_RETRY_S = 0.002
 OWN_VISIBLE_S = 1.0
 # With several brokers the slowest answer is waited for: none may hold the others back for long.
 SEVERAL_BROKERS_MS = 50
-IDENTITY_CHECK_S = 10.0
+IDENTITY_CHECK_S = 4.0
 
 
 async def open_log(settings: Settings, topics: Sequence[TopicSpec]) -> "KafkaLog":
