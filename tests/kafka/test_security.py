@@ -21,6 +21,9 @@ from streams.log.kafka.connect import client_options, servers_of
 from tests.kafka import fixtures
 from tests.kafka.broker import SASL_SSL, SSL_CLIENT, USERS, Broker
 from tests.kafka.certificates import make_certificates
+from tests.kafka.installation import Installation
+from tests.kafka.test_roles import event, requests_of
+from tests.road.harness import wait_until
 
 PREFIX = "books-"
 PASSWORD = "no-one-may-see-this"
@@ -149,15 +152,17 @@ async def test_every_client_takes_the_options(certificates):
         assert PASSWORD not in repr(made)
 
 
+RIGHTS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     """A broker that lets in who has a certificate or a password, and lets them do what they were granted."""
     fixtures._need_java()
-    rights = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
-    broker = Broker(tmp_path_factory.mktemp("kafka"), SSL_CLIENT, SASL_SSL, properties=rights).start()
+    broker = Broker(tmp_path_factory.mktemp("kafka"), SSL_CLIENT, SASL_SSL, properties=RIGHTS).start()
     grants = [(f"User:{name}", role) for name, role in (("alice", "administrator"), ("bob", "ledger"))]
     asyncio.run(grant(broker, [*grants, ("User:CN=client", "jobs")]))
     yield broker
@@ -224,16 +229,10 @@ def by_certificate(broker, **more):
 
 def genledger(directory, values, *words):
     """The real command, with these settings in its environment, the password in a file."""
-    names = {setting.name: setting.env for setting in settings.TABLE}
-    environment = {names[name]: str(value) for name, value in values.items()}
-    password = environment.pop("GENLEDGER_KAFKA_PASSWORD", None)
-    if password is not None:
-        (directory / "password").write_text(password + "\n")
-        environment["GENLEDGER_KAFKA_PASSWORD_FILE"] = str(directory / "password")
     return subprocess.run(
         [Path(sys.executable).with_name("genledger"), *words],
         cwd=directory,
-        env={"PATH": os.environ["PATH"], **environment},
+        env={"PATH": os.environ["PATH"], **environ_of(directory, values)},
         capture_output=True,
         text=True,
         check=False,
@@ -317,3 +316,48 @@ async def test_the_ledgers_rights_are_enough_and_no_more(broker):
     finally:
         await consumer.stop()
         await producer.stop()
+
+
+ROLE_OF = {"gateway": "User:CN=client", "ledger": "User:bob", "summaries": "User:alice"}
+
+
+def test_each_role_works_with_the_rights_of_its_own(own_broker, tmp_path):
+    """Over TLS, by certificate and by SCRAM, with nothing granted but the table's rows for its role."""
+    broker = own_broker(SSL_CLIENT, SASL_SSL, properties=RIGHTS)
+    asyncio.run(grant(broker, [(principal, role) for role, principal in ROLE_OF.items()]))
+    plain = Installation(f"kafka://{broker.bootstrap}", PREFIX, tmp_path, partitions=2)
+    plain.apply()
+    as_whom = {
+        "gateway": environ_of(tmp_path, by_certificate(broker)),
+        "ledger": environ_of(tmp_path, by_password(broker, "bob")),
+        "summaries": environ_of(tmp_path, by_password(broker, "alice")),
+    }
+    roles = [plain.role(name, **environ) for name, environ in as_whom.items()]
+    try:
+        for role in roles:
+            role.start(wait=False)
+        for role in roles:
+            role.wait_ready()
+        gateway = roles[0]
+        gateway.send([event(f"gen-{n}") for n in range(20)])
+        wait_until(lambda: requests_of(gateway, "acme") == 20, 20, "in the views", gateway)
+        assert gateway.get("/api/v1/generations/gen-1")["known"]
+        gateway.post("/api/v1/organizations", {"id": "acme", "name": "Acme"})
+        gateway.assert_books_balance()
+        assert [role.stop() for role in roles] == [0, 0, 0]
+    finally:
+        for role in roles:
+            if role.alive:
+                role.kill()
+
+
+def environ_of(directory, values):
+    """Settings as a role's environment, the password in a file."""
+    names = {setting.name: setting.env for setting in settings.TABLE}
+    environment = {names[name]: str(value) for name, value in values.items()}
+    password = environment.pop("GENLEDGER_KAFKA_PASSWORD", None)
+    if password is not None:
+        file = directory / f"password-{values['kafka_username']}"
+        file.write_text(password + "\n")
+        environment["GENLEDGER_KAFKA_PASSWORD_FILE"] = str(file)
+    return environment

@@ -80,3 +80,19 @@ async def test_half_of_what_was_decided_is_not_enough(installation: Installation
     role.start(wait=False)
     assert role._ended(40) == 1
     assert "missing" in role.tail() and "operating.md" in role.tail(), role.tail()
+
+
+def test_a_table_in_memory_is_read_back_from_the_changelog(installation: Installation) -> None:
+    """With GENLEDGER_TABLE_STORE=memory a restarted worker knows every id, and has written no table."""
+    for round_ in range(2):
+        with installation.running("gateway", "summaries") as (gateway, _):
+            ledger = installation.role("ledger", GENLEDGER_TABLE_STORE="memory").start()
+            try:
+                gateway.send([event(f"gen-{n}") for n in range(20 + round_)])
+                wait_until(lambda: requests_of(gateway, "acme") == 20 + round_, 15, "in the views", gateway)  # noqa: B023
+                gateway.assert_books_balance()
+                assert ledger.stop() == 0
+            finally:
+                if ledger.alive:
+                    ledger.kill()
+    assert not list(installation.data.glob("tables/*/seen/*"))
