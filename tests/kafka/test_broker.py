@@ -57,6 +57,7 @@ async def test_the_shared_kafka_keeps_what_is_sent(kafka, topic_prefix):
     assert await _values(kafka.bootstrap, f"{topic_prefix}a") == [b"one", b"two"]
 
 
+@pytest.mark.soak  # make test has it in the tests of the road
 async def test_a_killed_broker_comes_back_with_its_records(own_broker):
     """After kill -9 and after a pause the broker goes on, on the same port, with what was acknowledged."""
     broker = own_broker()
@@ -76,6 +77,7 @@ async def test_a_killed_broker_comes_back_with_its_records(own_broker):
     assert await _values(broker.bootstrap, "a") == [b"one"]
 
 
+@pytest.mark.soak  # make test has it in the tests of the road
 async def test_tls_and_passwords_are_the_real_ones(own_broker):
     """TLS with and without a client's certificate, SCRAM and PLAIN connect; what is wrong is refused."""
     broker = own_broker(TLS, SSL_CLIENT, SASL, SASL_SSL)
@@ -118,6 +120,7 @@ def _secured(listener, options):
     return {"security_protocol": listener.security, **options}
 
 
+@pytest.mark.soak  # make test has it in the tests of the road
 async def test_a_lost_answer_is_of_a_record_that_is_in_the_log(own_broker):
     """The broker has appended what the producer never hears of; every connection passes the proxy."""
     broker = own_broker(PROXIED)

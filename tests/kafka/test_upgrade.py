@@ -168,7 +168,13 @@ def test_summaries_of_the_old_version_stop_at_a_newer_fact(site: Site) -> None:
     assert_exact(site.installation, gateway, costs)
 
 
-@pytest.mark.parametrize(("parts", "what"), [("facts", "a fact of schema b'2'"), ("seen", "has layout 4")])
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        pytest.param("facts", "a fact of schema b'2'", marks=pytest.mark.soak),
+        ("seen", "has layout 4"),
+    ],
+)
 def test_a_ledger_of_the_old_version_decides_nothing_on_newer_state(
     site: Site, parts: str, what: str
 ) -> None:

@@ -56,7 +56,7 @@ def forget_offsets(bootstrap: str, group: str) -> None:
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("lost", [topics.SEEN_CHANGELOG, topics.USAGE])
+@pytest.mark.parametrize("lost", [topics.SEEN_CHANGELOG, pytest.param(topics.USAGE, marks=pytest.mark.soak)])
 async def test_half_of_what_was_decided_is_not_enough(installation: Installation, kafka, lost: str) -> None:
     """With the changelog or the facts lost a ledger ends saying so, rather than count twice, or never."""
     with installation.running("gateway", "ledger", "summaries") as (gateway, *_):
