@@ -9,8 +9,6 @@
 
 A backlog is made while both ledger workers stand still (SIGSTOP, for less than their session): so the one
 that dies has its share of it undecided, and nobody else may touch that share while its session lasts.
-
-Not among the phases is `republished`: on Kafka the winners are published in the transaction itself.
 """
 
 import random
