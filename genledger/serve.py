@@ -14,6 +14,7 @@ from genledger.roles import views
 from genledger.roles.books import start_books
 from genledger.roles.door import start_door
 from genledger.roles.ledger import LedgerPart
+from genledger.roles.opening import open_watched
 from genledger.roles.upkeep import start_upkeep
 from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
@@ -23,7 +24,7 @@ from streams import clock, topics
 from streams.directory import Directory
 from streams.errors import SettingError
 from streams.gateway.app import Door
-from streams.log.backends import is_embedded, open_log
+from streams.log.backends import is_embedded
 from streams.log.ends import ends_after
 from streams.log.interface import Log
 from streams.log.kafka.administration import ensure
@@ -43,10 +44,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     """Start everything."""
     if not is_embedded(settings):
         await ensure(settings, partitions=settings.partitions)
-    log = await open_log(settings)
-    stack.push_async_callback(log.close)
-    watch.futures["the log"] = log.failed
-    watch.log_identity = log.identity
+    log = await open_watched(settings, watch, stack)
     database = views.path_of(settings)
     database.parent.mkdir(parents=True, exist_ok=True)
     schema.upgrade(database)

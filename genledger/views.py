@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 
 from genledger.process import lived, set_up_logging
+from genledger.roles.opening import open_watched
 from genledger.roles.views import open_database, open_followers, start_followers
 from genledger.watch import Watch
 from projections.agents import Follower, Full, Taken, measure
 from streams import clock
 from streams.errors import GenledgerError
-from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.settings import Settings
 
@@ -96,9 +96,7 @@ async def _until_closed(reader: asyncio.StreamReader, stopped: asyncio.Event) ->
 
 async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     settings = order.settings
-    log = await open_log(settings, read_only=True)
-    stack.push_async_callback(log.close)
-    watch.futures["the log"] = log.failed
+    log = await open_watched(settings, watch, stack, read_only=True)
     database = await open_database(settings)
     stack.push_async_callback(database.close)
     followers = await open_followers(settings, database, log, tell, order.without)

@@ -6,6 +6,7 @@
 | ledger    | a ledger worker: up to one for each partition                         |
 | summaries | the views: one process, by the lock on their database                 |
 | jobs      | what one process at a time has to do: the leader                      |
+| opening   | what every role begins with: the log, and who there is                |
 | views     | the views as a part of a process                                      |
 | books     | the look at the books that needs nobody to ask                        |
 | door      | listening                                                             |

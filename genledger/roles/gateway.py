@@ -13,31 +13,20 @@ from aiohttp import web
 
 from genledger.roles.door import start_door
 from genledger.roles.lookout import start_lookout
-from genledger.roles.upkeep import start_upkeep
+from genledger.roles.opening import open_cluster
 from genledger.watch import Watch
 from projections import api
 from streams import clock
-from streams.directory import Directory
-from streams.errors import GenledgerError, LogError
+from streams.errors import LogError
 from streams.gateway.app import Door
 from streams.gateway.proxy import Proxy
 from streams.known import Known
-from streams.log.backends import open_log
-from streams.log.kafka.log import KafkaLog
 from streams.settings import Settings
 
 
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     """Start a gateway."""
-    log = await open_log(settings)
-    stack.push_async_callback(log.close)
-    if not isinstance(log, KafkaLog):
-        raise GenledgerError("an embedded log has one process: run `genledger serve`")
-    watch.futures["the log"] = log.failed
-    watch.log_identity = log.identity
-    directory = Directory(log)
-    await directory.refresh()
-    await start_upkeep(log, directory, watch, stack)
+    log, directory = await open_cluster(settings, watch, stack)
     proxy = Proxy(settings, log)
     stack.push_async_callback(proxy.close)
     await start_lookout("gateway", log, directory, settings, watch, stack)

@@ -11,15 +11,12 @@ import logging
 from contextlib import AsyncExitStack
 
 from genledger.roles.lookout import address_of, start_lookout
+from genledger.roles.opening import open_cluster
 from genledger.roles.tasks import keep
-from genledger.roles.upkeep import start_upkeep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
-from streams.directory import Directory
-from streams.errors import GenledgerError, LogError
-from streams.log.backends import open_log
+from streams.errors import LogError
 from streams.log.kafka.administration import differences
-from streams.log.kafka.log import KafkaLog
 from streams.log.kafka.member import Member, Partitions
 from streams.settings import Settings
 
@@ -33,15 +30,7 @@ _logger = logging.getLogger("genledger.jobs")
 
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     """Start a worker."""
-    log = await open_log(settings)
-    stack.push_async_callback(log.close)
-    if not isinstance(log, KafkaLog):
-        raise GenledgerError("an embedded log has one process: run `genledger serve`")
-    watch.futures["the log"] = log.failed
-    watch.log_identity = log.identity
-    directory = Directory(log)
-    await directory.refresh()
-    await start_upkeep(log, directory, watch, stack)
+    log, directory = await open_cluster(settings, watch, stack)
     leader = Leader(settings)
     watch.parts["jobs"] = Part(dict, lambda: None)
     watch.alarms["the topics"] = lambda: leader.alarm

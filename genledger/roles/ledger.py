@@ -10,17 +10,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from genledger.roles.lookout import address_of, start_lookout
+from genledger.roles.opening import open_cluster
 from genledger.roles.seats import wait_for_seat
-from genledger.roles.upkeep import start_upkeep
 from genledger.watch import Part, Watch
 from streams import records, topics
 from streams.agents import Ledger
 from streams.app import App, ledger_app
 from streams.clock import monotonic_s
 from streams.directory import Directory
-from streams.errors import GenledgerError, LogError
+from streams.errors import LogError
 from streams.known import Known
-from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
@@ -36,14 +35,7 @@ Places = Mapping[tuple[str, int], tuple[int, int]]
 
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standby: bool) -> None:
     """Start a worker."""
-    log = await open_log(settings)
-    stack.push_async_callback(log.close)
-    if not isinstance(log, KafkaLog):
-        raise GenledgerError("an embedded log has one process: run `genledger serve`")
-    watch.futures["the log"] = log.failed
-    watch.log_identity = log.identity
-    directory = Directory(log)
-    await directory.refresh()
+    log, directory = await open_cluster(settings, watch, stack)
     ledger = LedgerPart(log, settings, directory, watch)
     await start_lookout(
         "ledger",
@@ -55,7 +47,6 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standb
         lookup=ledger.lookup,
         only=frozenset(("explain", "duplicate")),
     )
-    await start_upkeep(log, directory, watch, stack)
     watch.parts["ledger"] = Part(dict, lambda: None, trouble=lambda: "waiting for a partition")
     await wait_for_seat(log, settings, standby=standby)
     await ledger.start(stack)

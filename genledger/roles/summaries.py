@@ -12,28 +12,20 @@ from functools import partial
 
 from genledger.roles.books import start_books
 from genledger.roles.lookout import start_lookout
-from genledger.roles.upkeep import start_upkeep
+from genledger.roles.opening import open_cluster
 from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
 from genledger.watch import Watch
 from projections import api, schema
 from projections.agents import Full, Taken, measure
 from projections.queries import Queries
 from streams import clock, topics
-from streams.directory import Directory
-from streams.errors import GenledgerError
-from streams.log.backends import is_embedded, open_log
 from streams.log.ends import ends_after
 from streams.settings import Settings
 
 
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     """Start the worker."""
-    if is_embedded(settings):
-        raise GenledgerError("an embedded log has one process: run `genledger serve`")
-    log = await open_log(settings)
-    stack.push_async_callback(log.close)
-    watch.futures["the log"] = log.failed
-    watch.log_identity = log.identity
+    log, directory = await open_cluster(settings, watch, stack)
     path = path_of(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     schema.upgrade(path)
@@ -44,9 +36,6 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     followers = await open_followers(settings, database, log, heard)
     queries = await Queries.open(path)
     stack.push_async_callback(queries.close)
-    directory = Directory(log)
-    await directory.refresh()
-    await start_upkeep(log, directory, watch, stack)
     await start_followers(followers, log, settings, watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
