@@ -19,6 +19,7 @@ import msgspec
 
 from genledger.process import lived, set_up_logging
 from genledger.roles.opening import open_watched
+from genledger.roles.rebuilt import start_takeover
 from genledger.roles.views import open_database, open_followers, start_followers
 from genledger.watch import Watch
 from projections.agents import Follower, Full, Taken, measure
@@ -102,6 +103,7 @@ async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     followers = await open_followers(settings, database, log, tell, order.without)
     tell(Opened([place for follower in followers for place in _places(follower)]))
     await start_followers(followers, log, settings, watch, stack)
+    start_takeover(database, log, watch, stack)
 
 
 def _places(follower: Follower) -> list[tuple[str, str, int, int]]:

@@ -18,7 +18,7 @@ from projections.stores.sqlite import Database
 from projections.view import START, Position, View
 from streams import clock, metrics
 from streams.app import App, add_agent, make_app
-from streams.errors import ViewFull
+from streams.errors import PositionMoved, ViewFull
 from streams.log.batches import Batch
 from streams.log.interface import Log
 from streams.settings import Settings
@@ -58,11 +58,16 @@ class Follower:
         self._log = log
         self._told = told
         self.full = False
+        self._swaps = database.swaps
         self._positions: dict[tuple[str, int], Position] = {}
 
     async def open(self) -> None:
         """Read where the view stands; `LogBehindView` when the log lacks what it has taken."""
         await self._database.check_log(self.view, self._log)
+        await self._read_positions()
+
+    async def _read_positions(self) -> None:
+        self._swaps = self._database.swaps
         for topic in self.view.topics:
             for partition, position in (await self._database.positions(self.view, topic)).items():
                 self._positions[topic, partition] = position
@@ -83,14 +88,18 @@ class Follower:
     async def take(self, batch: Batch) -> None:
         """Write a batch; while the disk is full, wait and try again."""
         place = (batch.topic, batch.partition)
-        before = self._positions.get(place, START)
         started_s = clock.monotonic_s()
         while True:
             try:
+                before = self._positions.get(place, START)
                 after = await self._database.apply(
                     self.view, batch.topic, batch.partition, batch.records, before
                 )
                 break
+            except PositionMoved:
+                if self._swaps == self._database.swaps:
+                    raise
+                await self._read_positions()  # rebuilt rows, which had come further, took the place of ours
             except ViewFull:
                 self.full = True
                 self._told(Full(self.view.name, full=True))

@@ -89,3 +89,14 @@ def fresh(items: Sequence[ItemT], after: Position) -> Iterator[ItemT]:
             )
         seen = item.offset
         yield item
+
+
+def moved(after: Position, records: Sequence[Record], new: Sequence[Item]) -> Position:
+    """Where a view stands when it has taken records, of which `new` were new to it."""
+    last = records[-1]
+    return Position(
+        last.offset,
+        new[-1].offset if new else after.source_offset,
+        facts.digest(last.value or b""),
+        records_to(new[-1]) if new else after.records,
+    )

@@ -15,6 +15,16 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | summaries-transaction  | inside the summaries' transaction: rows are written, the commit is not           |
 | processed-transaction  | the same, of processed_generations                                               |
 | recovery               | the ledger's table is being read back from its changelog                         |
+| rebuild                | a part of a rebuild is in the file beside, and committed there                    |
+| swap-copying           | rebuilt rows are copied beside the live ones, piece by piece                      |
+| swap-transaction       | inside the transaction of the swap: all is renamed, nothing is committed          |
+| swapped                | the rebuilt rows are the live ones; the file they came from is still there        |
+| backup-copied          | the files are copied and checked; the archive is not yet written                 |
+| backup-written         | the archive is written; it does not yet have its name                            |
+| restore-unpacked       | the files are unpacked and checked; nothing has been touched                      |
+| restore-marked         | the log's marks are those of what is put back; its files are still the old ones   |
+| restore-emptied        | the old files are aside; none of the new ones is in place                         |
+| restore-placed         | all is in place but the log's first file                                         |
 """
 
 import os
@@ -31,6 +41,12 @@ NAMES = (
     "summaries-transaction",
     "processed-transaction",
     "recovery",
+    "backup-copied",
+    "backup-written",
+    "restore-unpacked",
+    "restore-marked",
+    "restore-emptied",
+    "restore-placed",
 )
 
 

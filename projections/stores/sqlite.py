@@ -13,7 +13,8 @@ Nothing here retries: an error leaves rows and position as they were.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ import msgspec
 from projections import schema
 from projections.stores import organizations, processed, summaries
 from projections.stores.lock import FileLock
-from projections.view import START, ChangesT, ItemT, Position, View, fresh, position_name, records_to
+from projections.view import START, ChangesT, ItemT, Position, View, fresh, moved, position_name
 from streams import fact as facts
-from streams import faultpoints
+from streams import faultpoints, topics
 from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
 from streams.log.interface import Log, Record
-from streams.syncing import Syncer
+from streams.syncing import Syncer, run_in_thread
 
 BUSY_TIMEOUT_MS = 10_000
 # Random ids touch pages all over the table: keep them in memory, and write them back seldom.
@@ -62,6 +63,8 @@ class Database:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock) -> None:
         self.path = path
+        #: How often rebuilt rows, with positions of their own, have taken the place of the rows here.
+        self.swaps = 0
         self._connection = connection
         self._file_lock = lock
         self._lock = asyncio.Lock()
@@ -73,7 +76,7 @@ class Database:
         lock = FileLock(path)
         try:
             schema.require_head(path)
-            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, uri=True)
             try:
                 _configure(connection)
             except BaseException:
@@ -114,13 +117,7 @@ class Database:
             items += [view.decode(record) for record in records[i : i + DECODE_RECORDS_MAX]]
             await asyncio.sleep(0)
         new = list(fresh(items, after))
-        last = records[-1]
-        position = Position(
-            last.offset,
-            new[-1].offset if new else after.source_offset,
-            facts.digest(last.value or b""),
-            records_to(new[-1]) if new else after.records,
-        )
+        position = moved(after, records, new)
         changes = view.fold(new)
         async with self._lock:
             with _NamedErrors(self.path):
@@ -136,25 +133,12 @@ class Database:
         after: Position,
         position: Position,
     ) -> None:
-        connection, name = self._connection, position_name(view, topic)
+        connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            row = connection.execute(_READ_POSITION, (name, partition)).fetchone()
-            if row is not None:
-                _check_version(view, row[4])
-            stored = START if row is None else Position(*row[:4])
-            if stored != after:
-                raise PositionMoved(
-                    f"{name} partition {partition} stands at {stored.usage_offset}, not at"
-                    f" {after.usage_offset}: another writer moved it. Restart this one"
-                )
-            for _ in WRITERS[view.name](connection, partition, changes):
+            for _ in write(connection, view, topic, partition, changes, after, position):
                 await asyncio.sleep(0)
             faultpoints.reached(f"{view.name}-transaction")
-            connection.execute(
-                _WRITE_POSITION,
-                (name, partition, *msgspec.structs.astuple(position), view.version),
-            )
             await self._syncer.commit(lambda: connection.execute("COMMIT"))
         except BaseException:
             # SQLite has rolled back by itself after some errors.
@@ -162,13 +146,29 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
 
+    @asynccontextmanager
+    async def exclusively(self) -> AsyncIterator[sqlite3.Connection]:
+        """The writing connection, for oneself: outside of a transaction when it begins and when it ends."""
+        async with self._lock:
+            with _NamedErrors(self.path):
+                try:
+                    yield self._connection
+                finally:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+
+    async def in_thread(self, work: Callable[[], object]) -> None:
+        """What is long by nature, while nobody else has the connection: the event loop goes on."""
+        await run_in_thread(self._syncer.thread, work)
+
     async def check_log(self, view: View[ItemT, ChangesT], log: Log) -> None:
         """At start: the log holds what the view has taken, or `LogBehindView`."""
         for topic in view.topics:
             for partition, position in (await self.positions(view, topic)).items():
                 if partition >= log.partitions(topic):
                     raise LogBehindView(f"{self.path}: {_lost(view, topic, partition, position)}")
-                await _check_partition(self.path, view, log, topic, partition, position)
+                if not await holds(log, topic, partition, position):
+                    raise LogBehindView(f"{self.path}: {_lost(view, topic, partition, position)}")
 
     def wal_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -203,25 +203,59 @@ def _configure(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-async def _check_partition(
-    path: Path, view: View[ItemT, ChangesT], log: Log, topic: str, partition: int, position: Position
-) -> None:
+async def holds(log: Log, topic: str, partition: int, position: Position) -> bool:
+    """Whether a log has the record that a position was taken at: it is the same log, and reaches as far."""
     offset = position.usage_offset
     records: Sequence[Record] = ()
     if log.end_offset(topic, partition) > offset:
         records = await log.read(topic, partition, offset, 1)
     found = records[0] if records and records[0].offset == offset else None
+    if found is not None:
+        return facts.digest(found.value or b"") == position.digest
     # Compaction may have removed a settings record, for a newer one of its key.
-    gone = found is None and (topic == "usage" or log.end_offset(topic, partition) <= offset)
-    if gone or (found is not None and facts.digest(found.value or b"") != position.digest):
-        raise LogBehindView(f"{path}: {_lost(view, topic, partition, position)}")
+    return topic != topics.USAGE and log.end_offset(topic, partition) > offset
+
+
+def read_position(
+    connection: sqlite3.Connection, view: View[Any, Any], topic: str, partition: int
+) -> Position:
+    """Where a view stands; `SchemaMismatch` when another version of it made the rows."""
+    row = connection.execute(_READ_POSITION, (position_name(view, topic), partition)).fetchone()
+    if row is None:
+        return START
+    _check_version(view, row[4])
+    return Position(*row[:4])
+
+
+def write(
+    connection: sqlite3.Connection,
+    view: View[Any, Any],
+    topic: str,
+    partition: int,
+    changes: object,
+    after: Position,
+    position: Position,
+) -> Iterator[None]:
+    """A batch's rows and its position, in bounded pieces of the caller's transaction.
+
+    `PositionMoved` when the view does not stand where the batch was folded from.
+    """
+    stored = read_position(connection, view, topic, partition)
+    name = position_name(view, topic)
+    if stored != after:
+        raise PositionMoved(
+            f"{name} partition {partition} stands at {stored.usage_offset}, not at"
+            f" {after.usage_offset}: another writer moved it. Restart this one"
+        )
+    yield from WRITERS[view.name](connection, partition, changes)
+    connection.execute(_WRITE_POSITION, (name, partition, *msgspec.structs.astuple(position), view.version))
 
 
 def _lost(view: View[ItemT, ChangesT], topic: str, partition: int, position: Position) -> str:
     return (
         f"{view.name} has taken record {position.usage_offset} of {topic}/{partition}, which this log does"
         " not have: it was cut back, recreated or restored. Put back the log that belongs to these views,"
-        " or, if this log is the right one, move the database away: the views are rebuilt from the log"
+        " or, if this log is the right one, run `genledger replay`: it rebuilds the views from it"
     )
 
 

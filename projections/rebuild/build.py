@@ -1,0 +1,154 @@
+"""A rebuild from beginning to end: readers fold the partitions, one file takes what comes of it.
+
+    aside = build(plan, Path("data/replay.db"), told)
+
+It reads the log directly, in big batches, with no consumer group, beside the running service. Interrupted
+(also by kill -9) and begun again, it goes on where it was.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import msgspec
+
+from projections.rebuild import reader
+from projections.rebuild.aside import Aside, Origin, origin_of, positions_of
+from projections.rebuild.courses import Step
+from projections.rebuild.plan import Place, Plan, topics_of
+from projections.rebuild.reader import Begun, Ended, Reader
+from projections.stores.sqlite import holds
+from projections.view import START
+from streams.errors import ViewError
+from streams.log.backends import open_log
+
+READ_BYTES = 16_777_216
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far it is: records that were read, and how many there are in all, as far as is known."""
+
+    done: int
+    total: int
+
+
+Told = Callable[[Progress], None]
+
+
+def build(plan: Plan, path: Path, told: Told = lambda _: None) -> Aside:
+    """Rebuild into a file, from where an earlier run was ended; the file, still open."""
+    identity, places = asyncio.run(_look(plan))
+    aside = Aside.open(path, origin(plan, identity))
+    try:
+        if not asyncio.run(_goes_on(plan, aside)):
+            aside.remove()
+            aside = Aside.open(path, origin(plan, identity))
+        bring(plan, aside, places, told)
+    except BaseException:
+        aside.close()
+        raise
+    return aside
+
+
+def bring(plan: Plan, aside: Aside, places: Sequence[Place], told: Told = lambda _: None) -> None:
+    """Bring an open file as far as the plan says."""
+    positions = aside.positions()
+    settings = msgspec.structs.replace(plan.settings, batch_bytes_max=READ_BYTES)
+    plan = msgspec.structs.replace(plan, settings=settings)
+    readers = [reader.start(plan, share, positions) for share in _shares(places)]
+    running = {one.connection: one for one in readers}
+    done = total = 0
+    try:
+        while running:
+            for connection in _ready(running):
+                said = _said(running[connection])
+                if isinstance(said, Begun):
+                    total += said.records
+                elif isinstance(said, Step):
+                    aside.take(said)
+                    done += said.records
+                    total = max(total, done)
+                else:
+                    del running[connection]
+                told(Progress(done, total))
+        aside.commit()
+    finally:
+        for one in readers:
+            one.stop()
+
+
+def origin(plan: Plan, log: str) -> Origin:
+    """What the plan makes of this log, to know it again."""
+    versions = {view.name: view.version for view in plan.views}
+    return Origin(log, plan.source, plan.parts, versions, plan.until_ms)
+
+
+def _ready(running: Mapping[Connection, Reader]) -> list[Connection]:
+    """The readers that have something to say."""
+    return [one for one in wait(list(running)) if isinstance(one, Connection)]
+
+
+def _said(one: Reader) -> Begun | Step | Ended:
+    try:
+        said: Begun | Step | Ended = one.connection.recv()
+    except EOFError:
+        raise ViewError("a process that read the log has died: begin again, it goes on from here") from None
+    if isinstance(said, Ended) and said.error:
+        raise ViewError(said.error)
+    return said
+
+
+def _shares(places: Sequence[Place]) -> Sequence[Sequence[Place]]:
+    """The partitions shared out: a reader for each core but one, which writes."""
+    cores = len(os.sched_getaffinity(0))
+    readers = min(len(places), max(1, cores - 1))
+    return [places[n::readers] for n in range(readers)]
+
+
+async def _look(plan: Plan) -> tuple[str, list[Place]]:
+    """Whose log it is, and its partitions of the topics that are read."""
+    log = await open_log(plan.settings, read_only=True)
+    try:
+        return log.identity, [
+            (topic, n) for topic in topics_of(plan.views) for n in range(log.partitions(topic))
+        ]
+    finally:
+        await log.close()
+
+
+def left(plan: Plan, path: Path) -> tuple[int, int]:
+    """How many records there are to read, after what an earlier run has read; and how many in all."""
+    return asyncio.run(_left(plan, path))
+
+
+async def _left(plan: Plan, path: Path) -> tuple[int, int]:
+    log = await open_log(plan.settings, read_only=True)
+    try:
+        views = topics_of(plan.views)
+        await log.refresh(views)
+        positions = positions_of(path) if origin_of(path) == origin(plan, log.identity) else {}
+        whole = rest = 0
+        for topic in views:
+            for n in range(log.partitions(topic)):
+                start, end = log.start_offset(topic, n), log.end_offset(topic, n)
+                stands = [positions.get((view.name, topic, n), START) for view in views[topic]]
+                whole += end - start
+                rest += end - max(start, min(stand.usage_offset for stand in stands) + 1)
+        return rest, whole
+    finally:
+        await log.close()
+
+
+async def _goes_on(plan: Plan, aside: Aside) -> bool:
+    """Whether the log has what the file was made from so far: it may have been cut back or restored."""
+    log = await open_log(plan.settings, read_only=True)
+    try:
+        await log.refresh(topics_of(plan.views))
+        for (_, topic, partition), position in aside.positions().items():
+            if partition >= log.partitions(topic) or not await holds(log, topic, partition, position):
+                return False
+        return True
+    finally:
+        await log.close()
