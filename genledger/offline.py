@@ -92,7 +92,7 @@ async def _start(settings: Settings, secret: str, stack: AsyncExitStack) -> int:
 def _status_of(log: Log) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def status(_request: web.Request) -> web.Response:
         """Which ledger this is; no role runs."""
-        return web.json_response({"log": log.identity, "roles": {}, "lag": {}})
+        return web.json_response({"log": log.identity, "roles": {}, "lag": {}, "proof": None})
 
     return status
 

@@ -23,18 +23,18 @@ class Progress:
     def __init__(self, what: str, unit: str) -> None:
         self._what = what
         self._unit = unit
-        self._started_s = self._told_s = clock.monotonic_s()
+        self._started_s = self._began_s = self._told_s = clock.monotonic_s()
         console = Console(stderr=True)
         self._watched = console.is_terminal
         self._bar = Bar(
-            TextColumn(f"{what}: {{task.completed}}/{{task.total}} {unit}"),
+            TextColumn("{task.fields[what]}: {task.completed}/{task.total} {task.fields[unit]}"),
             BarColumn(),
             TextColumn("{task.fields[rate]}/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not self._watched,
         )
-        self._task = self._bar.add_task("", total=None, rate="")
+        self._task = self._bar.add_task("", total=None, rate="", what=what, unit=unit)
         self.done = 0
 
     def __enter__(self) -> Self:
@@ -51,11 +51,13 @@ class Progress:
         """Since it began."""
         return clock.monotonic_s() - self._started_s
 
-    def moved(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+    def moved(self, done: int, total: int, what: str = "") -> None:
+        """So many of so many are done; of something else, if it says so."""
+        if what and what != self._what:
+            self._what, self._began_s = what, clock.monotonic_s()
         self.done = done
-        rate = done / max(self.seconds, 0.001)
-        self._bar.update(self._task, completed=done, total=total, rate=f"{rate:,.0f}")
+        rate = done / max(clock.monotonic_s() - self._began_s, 0.001)
+        self._bar.update(self._task, completed=done, total=total, rate=f"{rate:,.0f}", what=self._what)
         now_s = clock.monotonic_s()
         if not self._watched and now_s - self._told_s >= LINE_EVERY_S:
             self._told_s = now_s

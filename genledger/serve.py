@@ -15,6 +15,7 @@ from genledger.roles.books import start_books
 from genledger.roles.door import start_door
 from genledger.roles.ledger import LedgerPart
 from genledger.roles.opening import open_watched
+from genledger.roles.proofs import start_proofs
 from genledger.roles.upkeep import start_upkeep
 from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
@@ -62,6 +63,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     stack.push_async_callback(queries.close)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
+    start_proofs(settings, watch, stack)
     door = Door(
         log=log,
         directory=directory,

@@ -44,6 +44,8 @@ class Watch:
         self.log_identity = ""
         self.futures: dict[str, Failed] = {}
         self.alarms: dict[str, Alarm] = {}
+        #: What the last comparison of the views with the log has found; None: there was none.
+        self.proof: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._ringing: dict[str, str] = {}
         self._stall_timeout_s = stall_timeout_s
         self._moved: dict[tuple[str, str, int], tuple[int, float]] = {}
@@ -99,6 +101,7 @@ class Watch:
             "roles": {name: _state(part) for name, part in self.parts.items()},
             "lag": {name: _lag(part) for name, part in self.parts.items()},
             "alarms": self._ringing,
+            "proof": self.proof(),
             "log": self.log_identity,
         }
 

@@ -16,6 +16,8 @@
 | genledger_jobs_leader                           | 1 in the jobs worker that leads                     |
 | genledger_topic_differences                     | settings of topics that are not as they must be     |
 | genledger_views_wal_bytes                       | grows while a reader holds an old snapshot          |
+| genledger_prove_last_timestamp_seconds          | when the views were last compared with the log      |
+| genledger_prove_differences                     | what that comparison found: 0 when the views hold   |
 | genledger_build_info{version,python}            | 1                                                   |
 | genledger_http_requests_total{route,method,status} | requests, by the route's template                |
 | genledger_http_request_seconds{route,method}    | how long they took                                  |
@@ -52,6 +54,10 @@ BOOK_RESIDUE_RECORDS = Gauge("genledger_book_residue_records", "Records without 
 VIEWS_WAL_BYTES = Gauge("genledger_views_wal_bytes", "Size of the write-ahead log of the views' database")
 JOBS_LEADER = Gauge("genledger_jobs_leader", "1 in the jobs worker that leads")
 TOPIC_DIFFERENCES = Gauge("genledger_topic_differences", "Settings of topics that are not as they must be")
+PROVE_LAST_TIMESTAMP = Gauge(
+    "genledger_prove_last_timestamp_seconds", "When the views were last compared with the log"
+)
+PROVE_DIFFERENCES = Gauge("genledger_prove_differences", "Differences that the last comparison found")
 BUILD_INFO = Info("genledger_build", "Which genledger this is")
 HTTP_REQUESTS = Counter("genledger_http_requests", "HTTP requests", ("route", "method", "status"))
 HTTP_REQUEST_SECONDS = Histogram(

@@ -7,6 +7,7 @@ An unknown GENLEDGER_ name is an error, so that a slip of the pen is not a silen
 given as a file: NAME_FILE holds its path.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from streams.errors import SettingError
 
 # A killed worker's partitions rest until its session has timed out.
 SESSION_TIMEOUT_S_MAX = 10.0
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -65,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     verify_bytes_max: int = 268_435_456
     verify_records_max: int = 100_000
     wal_alarm_bytes: int = 268_435_456
+    prove_at: str = ""
     partitions: int | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
@@ -136,6 +139,9 @@ TABLE = (
     Setting("verify_records_max", "GENLEDGER_VERIFY_RECORDS_MAX", "newest records checked at start"),
     Setting(
         "wal_alarm_bytes", "GENLEDGER_WAL_ALARM_BYTES", "a view's write-ahead log of this size is an alarm"
+    ),
+    Setting(
+        "prove_at", "GENLEDGER_PROVE_AT", "when to prove the views each night, UTC, as 02:30; never if empty"
     ),
     Setting(
         "partitions", "GENLEDGER_PARTITIONS", "of the topics, when they are made: 12 on Kafka, 4 embedded"
@@ -275,6 +281,8 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError("GENLEDGER_APPEND_BYTES_MAX must be at least 4 times GENLEDGER_BATCH_BYTES_MAX")
     if settings.port > 65_535:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
+    if settings.prove_at and _TIME_OF_DAY.fullmatch(settings.prove_at) is None:
+        raise SettingError(f"GENLEDGER_PROVE_AT must be a time of day such as 02:30, not {settings.prove_at}")
     _check_kafka(settings)
     broker = settings.broker or f"sqlite:///{settings.data}/log"
     if not broker.startswith(("sqlite:///", "kafka://")):

@@ -25,7 +25,17 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_json(found)
     else:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
+        if found["proof"]:
+            print(told_of(found["proof"]))
     return 0 if all(state == "ok" for state in found["roles"].values()) else 1
+
+
+def told_of(proof: dict[str, Any]) -> str:
+    """The last proof in a line."""
+    found = (
+        "the views held" if proof["holds"] else f"{proof['differences']} DIFFERENCES: see `genledger prove`"
+    )
+    return f"last proof {proof['time']}: {found}, {proof['records']} records, digest {proof['digest']}"
 
 
 def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
 def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     """One status of them all: a worker's roles under the worker's name, where that tells them apart. Pure."""
     roles, lag, alarms = dict(own["roles"]), dict(own["lag"]), dict(own["alarms"])
+    proof = own["proof"]
     for worker, said in workers.items():
         if said is None:
             roles[worker] = "unreachable"
@@ -62,7 +63,8 @@ def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | 
             roles[name] = state
             lag[name] = said["lag"].get(role)
         alarms |= said["alarms"]
-    return {**own, "roles": roles, "lag": lag, "alarms": alarms}
+        proof = proof or said.get("proof")
+    return {**own, "roles": roles, "lag": lag, "alarms": alarms, "proof": proof}
 
 
 async def _elsewhere(_id: str) -> Known | None:

@@ -13,6 +13,7 @@ from functools import partial
 from genledger.roles.books import start_books
 from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
+from genledger.roles.proofs import start_proofs
 from genledger.roles.rebuilt import start_takeover
 from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
 from genledger.watch import Watch
@@ -39,6 +40,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     stack.push_async_callback(queries.close)
     await start_followers(followers, log, settings, watch, stack)
     start_takeover(database, log, watch, stack)
+    start_proofs(settings, watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
     routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends)

@@ -28,7 +28,8 @@ Stands = dict[tuple[str, str, int], Position]
 
 CACHE_KIB = 524_288
 CHECKPOINT_PAGES = 20_000
-COMMIT_RECORDS = 50_000
+# What an interrupted rebuild has to do again, at most.
+COMMIT_RECORDS = 10_000
 # Made anew at the end: kept up to date row by row they cost more than the rows.
 _LATE_INDEXES = "processed_generations"
 
@@ -59,7 +60,7 @@ class Aside:
         lock = FileLock(path)
         try:
             if origin_of(path) != origin:
-                _remove(path)
+                remove(path)
             if not path.exists():
                 _make(path, origin)
             return cls(path, _connect(path), lock)
@@ -133,7 +134,7 @@ class Aside:
     def remove(self) -> None:
         """Close it, and leave nothing of it."""
         self.close()
-        _remove(self.path)
+        remove(self.path)
 
     def _told(self, error: sqlite3.Error) -> ViewError:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -176,7 +177,7 @@ def origin_of(path: Path) -> Origin | None:
 def _make(path: Path, origin: Origin) -> None:
     """Under another name first: a file of this name has everything that makes it one."""
     begun = path.with_name(path.name + ".begun")
-    _remove(begun)
+    remove(begun)
     schema.upgrade(begun)
     with closing(sqlite3.connect(begun, isolation_level=None)) as connection:
         connection.execute("BEGIN")
@@ -214,6 +215,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """What there is of a file, with what belongs to it."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

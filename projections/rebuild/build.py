@@ -16,7 +16,7 @@ import msgspec
 
 from projections.rebuild import reader
 from projections.rebuild.aside import Aside, Origin, origin_of, positions_of
-from projections.rebuild.courses import Step
+from projections.rebuild.courses import Contradiction, Step
 from projections.rebuild.plan import Place, Plan, topics_of
 from projections.rebuild.reader import Begun, Ended, Reader
 from projections.stores.sqlite import holds
@@ -35,25 +35,32 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 Told = Callable[[Progress], None]
+Heard = Callable[[Sequence[Contradiction]], None]
 
 
-def build(plan: Plan, path: Path, told: Told = lambda _: None) -> Aside:
+def build(plan: Plan, path: Path, told: Told = lambda _: None, heard: Heard = lambda _: None) -> Aside:
     """Rebuild into a file, from where an earlier run was ended; the file, still open."""
-    identity, places = asyncio.run(_look(plan))
+    identity, places = asyncio.run(look(plan))
     aside = Aside.open(path, origin(plan, identity))
     try:
         if not asyncio.run(_goes_on(plan, aside)):
             aside.remove()
             aside = Aside.open(path, origin(plan, identity))
-        bring(plan, aside, places, told)
+        bring(plan, aside, places, told, heard)
     except BaseException:
         aside.close()
         raise
     return aside
 
 
-def bring(plan: Plan, aside: Aside, places: Sequence[Place], told: Told = lambda _: None) -> None:
-    """Bring an open file as far as the plan says."""
+def bring(
+    plan: Plan,
+    aside: Aside,
+    places: Sequence[Place],
+    told: Told = lambda _: None,
+    heard: Heard = lambda _: None,
+) -> None:
+    """Bring an open file as far as the plan says; `heard` is told of facts that contradict themselves."""
     positions = aside.positions()
     settings = msgspec.structs.replace(plan.settings, batch_bytes_max=READ_BYTES)
     plan = msgspec.structs.replace(plan, settings=settings)
@@ -68,6 +75,7 @@ def bring(plan: Plan, aside: Aside, places: Sequence[Place], told: Told = lambda
                     total += said.records
                 elif isinstance(said, Step):
                     aside.take(said)
+                    heard(said.contradictions)
                     done += said.records
                     total = max(total, done)
                 else:
@@ -107,7 +115,7 @@ def _shares(places: Sequence[Place]) -> Sequence[Sequence[Place]]:
     return [places[n::readers] for n in range(readers)]
 
 
-async def _look(plan: Plan) -> tuple[str, list[Place]]:
+async def look(plan: Plan) -> tuple[str, list[Place]]:
     """Whose log it is, and its partitions of the topics that are read."""
     log = await open_log(plan.settings, read_only=True)
     try:

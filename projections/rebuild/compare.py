@@ -60,11 +60,11 @@ def _of_table(connection: sqlite3.Connection, table: str) -> tuple[list[Differen
     names = _names(connection, table)
     on = " AND ".join(f'l."{name}" = b."{name}"' for name in names)
     listed = {side: ", ".join(f'{side}."{name}"' for name in columns) for side in "lb"}
+    both = f"SELECT {listed['l']}, {listed['b']} FROM"
+    other = f"({listed['l']}) IS NOT ({listed['b']})"
     queries = (
-        f"SELECT {listed['l']}, {listed['b']} FROM main.{table} l LEFT JOIN built.{table} b ON {on}"
-        f" WHERE ({listed['l']}) IS NOT ({listed['b']})",
-        f"SELECT {listed['l']}, {listed['b']} FROM built.{table} b LEFT JOIN main.{table} l ON {on}"
-        f' WHERE l."{names[0]}" IS NULL',
+        f"{both} main.{table} l LEFT JOIN built.{table} b ON {on} WHERE {other}",
+        f'{both} built.{table} b LEFT JOIN main.{table} l ON {on} WHERE l."{names[0]}" IS NULL',
     )
     found: list[Difference] = []
     count = 0

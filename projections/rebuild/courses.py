@@ -8,13 +8,16 @@ A view is never brought beyond its stop; without stops a course goes to the end 
 then once more to the end there is when it comes there: what is left behind it is a moment's traffic.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from projections.view import Position, View, fresh, moved
+from streams import topics
+from streams.fact import Fact
 from streams.log.interface import Log, Record
+from streams.money import marked_up, text_of
 
 READ_RECORDS = 10_000
 LOOKS = 2
@@ -29,6 +32,13 @@ class Change(msgspec.Struct, frozen=True):
     changes: Any
 
 
+class Contradiction(msgspec.Struct, frozen=True):
+    """A fact whose own figures don't agree."""
+
+    id: str
+    text: str
+
+
 class Step(msgspec.Struct, frozen=True):
     """What a batch of one partition comes to. `end` is where the course goes to, as far as is known."""
 
@@ -38,6 +48,7 @@ class Step(msgspec.Struct, frozen=True):
     next_offset: int
     end: int
     changes: list[Change]
+    contradictions: list[Contradiction] = []
 
 
 class Reads(Protocol):
@@ -58,6 +69,8 @@ class Course:
         stops: Mapping[str, int] | None = None,
         until_ms: int | None = None,
         reads: Reads | None = None,
+        *,
+        checks: bool = False,
     ) -> None:
         self._log = log
         self._reads: Reads = log if reads is None else reads
@@ -66,6 +79,7 @@ class Course:
         self._positions = dict(positions)
         self._stops = stops
         self._until_ms = until_ms
+        self._checks = checks and place[0] == topics.USAGE
         first = min(position.usage_offset for position in positions.values()) + 1
         self._offset = max(first, log.start_offset(*place))
         self._end = self._end_now()
@@ -104,6 +118,7 @@ class Course:
             records[within - 1].offset + 1,
             self._end,
             [change for change in changes if change is not None],
+            list(_contradictions(items[:within])) if self._checks else [],
         )
 
     def _change(self, view: View[Any, Any], records: Sequence[Record], items: Sequence[Any]) -> Change | None:
@@ -134,3 +149,19 @@ class Course:
         await self._log.refresh([self._topic])
         self._end = self._end_now()
         return self._offset < self._end
+
+
+def _contradictions(facts: Sequence[Fact]) -> Iterator[Contradiction]:
+    """Facts whose markup is not their cost times their rate, to the nano-dollar."""
+    for fact in facts:
+        for entry in (fact.plus, fact.minus):
+            if entry is None or entry.cost_nano is None or entry.margin:
+                continue
+            right_nano = marked_up(entry.cost_nano, entry.rate)
+            if entry.markup_nano != right_nano:
+                found = None if entry.markup_nano is None else text_of(entry.markup_nano)
+                yield Contradiction(
+                    fact.id,
+                    f"marked up to {found}, which is not {text_of(entry.cost_nano)} at {entry.rate}:"
+                    f" that is {text_of(right_nano)}",
+                )

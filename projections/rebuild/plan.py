@@ -49,13 +49,17 @@ _TABLES: Mapping[Part, tuple[str, ...]] = {
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One rebuild. `stops` ends each view exactly there; without them it goes to the log's end."""
+    """One rebuild. `stops` ends each view exactly there; without them it goes to the log's end.
+
+    With `checks` it also looks whether each fact's own figures agree.
+    """
 
     settings: Settings
     parts: tuple[Part, ...]
     source: Source = "usage"
     until_ms: int | None = None
     stops: Stops | None = None
+    checks: bool = False
 
     @property
     def views(self) -> Sequence[View[Any, Any]]:

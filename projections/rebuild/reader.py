@@ -108,4 +108,4 @@ def _course(log: Log, plan: Plan, place: Place, positions: Positions) -> Course:
         given = plan.stops
         stops = {view.name: given.get((view.name, *place), -1) for view in views}
     stands = {view.name: positions.get((view.name, *place), START) for view in views}
-    return Course(log, place, stands, views, stops, plan.until_ms)
+    return Course(log, place, stands, views, stops, plan.until_ms, checks=plan.checks)

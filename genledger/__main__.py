@@ -1,0 +1,5 @@
+"""`python -m genledger`: the command, by whichever Python this is."""
+
+from genledger.main import main
+
+main()
