@@ -23,6 +23,7 @@ from genledger.roles.rebuilt import start_takeover
 from genledger.roles.views import open_database, open_followers, start_followers
 from genledger.watch import Watch
 from projections.agents import Follower, Full, Taken, measure
+from projections.view import View
 from streams import clock
 from streams.errors import GenledgerError
 from streams.log.interface import Log
@@ -101,13 +102,17 @@ async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     database = await open_database(settings)
     stack.push_async_callback(database.close)
     followers = await open_followers(settings, database, log, tell, order.without)
-    tell(Opened([place for follower in followers for place in _places(follower)]))
+    tell(
+        Opened(
+            [place for follower in followers for view in follower.views for place in _places(follower, view)]
+        )
+    )
     await start_followers(followers, log, settings, watch, stack)
     start_takeover(database, log, watch, stack)
 
 
-def _places(follower: Follower) -> list[tuple[str, str, int, int]]:
-    return [(follower.view.name, *place, at) for place, (at, _) in follower.places().items()]
+def _places(follower: Follower, view: View[Any, Any]) -> list[tuple[str, str, int, int]]:
+    return [(view.name, *place, at) for place, (at, _) in follower.places(view).items()]
 
 
 class ViewsProcess:

@@ -1,14 +1,15 @@
-"""A view's agent: it follows the view's topics, each batch one transaction of rows and position.
+"""The views' agent: it follows their topics, each batch one transaction of rows and positions.
 
-    follower = Follower(Summaries(), database, log, told)
-    await follower.open()                # where it stands, and that the log has what it has taken
+    follower = Follower([Summaries(), Processed()], database, log, told)
+    await follower.open()                # where they stand, and that the log has what they have taken
     app = follower_app(follower, log, settings)
 
-Each view has an app, and so a consumer, of its own: a slow one delays only itself.
+Views of the same topics that are kept in the same file have one follower: each record is read and decoded
+once, and there is one commit. Each still has a position of its own.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -50,80 +51,91 @@ Told = Callable[[Taken | Full], None]
 
 
 class Follower:
-    """Brings one view forward, batch by batch, from its own positions; `told` hears of each."""
+    """Brings views of the same topics forward, batch by batch; `told` hears of each."""
 
-    def __init__(self, view: View[Any, Any], database: Database, log: Log, told: Told) -> None:
-        self.view = view
+    def __init__(self, views: Sequence[View[Any, Any]], database: Database, log: Log, told: Told) -> None:
+        self.views = views
         self._database = database
         self._log = log
         self._told = told
         self.full = False
         self._swaps = database.swaps
-        self._positions: dict[tuple[str, int], Position] = {}
+        self._positions: dict[tuple[str, str, int], Position] = {}
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """The topics that all its views follow."""
+        return self.views[0].topics
 
     async def open(self) -> None:
-        """Read where the view stands; `LogBehindView` when the log lacks what it has taken."""
-        await self._database.check_log(self.view, self._log)
+        """Read where the views stand; `LogBehindView` when the log lacks what one has taken."""
+        for view in self.views:
+            await self._database.check_log(view, self._log)
         await self._read_positions()
 
     async def _read_positions(self) -> None:
         self._swaps = self._database.swaps
-        for topic in self.view.topics:
-            for partition, position in (await self._database.positions(self.view, topic)).items():
-                self._positions[topic, partition] = position
+        for view in self.views:
+            for topic in view.topics:
+                for partition, position in (await self._database.positions(view, topic)).items():
+                    self._positions[view.name, topic, partition] = position
 
-    def next_offset(self, topic: str, partition: int) -> int:
-        """The offset that will be taken next."""
-        position = self._positions.get((topic, partition))
+    def next_offset(self, view: View[Any, Any], topic: str, partition: int) -> int:
+        """The offset that a view will take next."""
+        position = self._positions.get((view.name, topic, partition))
         return self._log.start_offset(topic, partition) if position is None else position.usage_offset + 1
 
-    def places(self) -> Mapping[tuple[str, int], tuple[int, int]]:
-        """Where the view stands and where the log ends, by topic and partition."""
+    def places(self, view: View[Any, Any]) -> Mapping[tuple[str, int], tuple[int, int]]:
+        """Where a view stands and where the log ends, by topic and partition."""
         return {
-            (topic, n): (self.next_offset(topic, n), self._log.end_offset(topic, n))
-            for topic in self.view.topics
+            (topic, n): (self.next_offset(view, topic, n), self._log.end_offset(topic, n))
+            for topic in self.topics
             for n in range(self._log.partitions(topic))
         }
 
     async def take(self, batch: Batch) -> None:
         """Write a batch; while the disk is full, wait and try again."""
-        place = (batch.topic, batch.partition)
         started_s = clock.monotonic_s()
         while True:
             try:
-                before = self._positions.get(place, START)
-                after = await self._database.apply(
-                    self.view, batch.topic, batch.partition, batch.records, before
-                )
+                await self._apply(batch)
                 break
             except PositionMoved:
                 if self._swaps == self._database.swaps:
                     raise
                 await self._read_positions()  # rebuilt rows, which had come further, took the place of ours
             except ViewFull:
-                self.full = True
-                self._told(Full(self.view.name, full=True))
+                self._tell_full(full=True)
                 await asyncio.sleep(FULL_RETRY_S)
         if self.full:
-            self.full = False
-            self._told(Full(self.view.name, full=False))
-        self._positions[place] = after
-        self._told(self._taken(batch, after, clock.monotonic_s() - started_s))
+            self._tell_full(full=False)
+        write_s = clock.monotonic_s() - started_s
+        for view in self.views:
+            self._told(self._taken(view, batch, write_s))
+
+    async def _apply(self, batch: Batch) -> None:
+        places = [(view.name, batch.topic, batch.partition) for view in self.views]
+        befores = [self._positions.get(place, START) for place in places]
+        stands = list(zip(self.views, befores, strict=True))
+        afters = await self._database.apply(stands, batch.topic, batch.partition, batch.records)
+        self._positions.update(zip(places, afters, strict=True))
+
+    def _tell_full(self, *, full: bool) -> None:
+        self.full = full
+        for view in self.views:
+            self._told(Full(view.name, full=full))
 
     async def positions(self, assigned: Iterable[TP]) -> Mapping[TP, int]:
-        """Where to go on from: the view's own positions, never the group's."""
-        return {tp: self.next_offset(tp.topic, tp.partition) for tp in assigned}
+        """Where to go on from: the views' own positions, the least of them, never the group's."""
+        return {
+            tp: min(self.next_offset(view, tp.topic, tp.partition) for view in self.views) for tp in assigned
+        }
 
-    def _taken(self, batch: Batch, after: Position, write_s: float) -> Taken:
+    def _taken(self, view: View[Any, Any], batch: Batch, write_s: float) -> Taken:
         oldest_ms = min(record.time_ms for record in batch.records)
+        next_offset = self.next_offset(view, batch.topic, batch.partition)
         return Taken(
-            self.view.name,
-            batch.topic,
-            batch.partition,
-            after.usage_offset + 1,
-            len(batch.records),
-            oldest_ms,
-            write_s,
+            view.name, batch.topic, batch.partition, next_offset, len(batch.records), oldest_ms, write_s
         )
 
 
@@ -141,7 +153,11 @@ def measure(told: Taken | Full, now_ms: int) -> None:
 
 
 def follower_app(follower: Follower, log: Log, settings: Settings) -> App:
-    """The Faust app of a view."""
-    app = make_app(follower.view.name, log, settings)
-    add_agent(app, list(follower.view.topics), follower.take, follower.positions)
+    """The Faust app of a follower.
+
+    What waits is taken in larger batches than a ledger's: a row that several records touch is written once.
+    """
+    own = msgspec.structs.replace(settings, batch_records_max=settings.views_batch_records_max)
+    app = make_app(follower.views[0].name, log, own)
+    add_agent(app, list(follower.topics), follower.take, follower.positions)
     return app

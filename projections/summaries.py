@@ -18,7 +18,6 @@ from streams.log.interface import Record
 
 # Requests, prompt, completion and total tokens, cost, marked-up cost, unpriced requests.
 Difference = tuple[int, int, int, int, int, int, int]
-NOTHING: Difference = (0, 0, 0, 0, 0, 0, 0)
 NEVER_S = 2**62
 
 
@@ -43,20 +42,43 @@ class Totals:
         self.raw_nano = self.markup_nano = 0
         self.first_s = self.last_s = time_s
 
-    def add(self, difference: Difference, time_s: int) -> None:
-        """Add what one entry changes."""
-        requests, prompt_tokens, completion_tokens, total_tokens, raw_nano, markup_nano, unpriced = difference
-        self.requests += requests
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        self.total_tokens += total_tokens
-        self.raw_nano += raw_nano
-        self.markup_nano += markup_nano
-        self.unpriced += unpriced
+    def add(self, sign: int, entry: Entry, raw_nano: int, markup_nano: int, unpriced: int) -> None:
+        """Add what one entry is worth, or take it away."""
+        if sign > 0:
+            self.requests += entry.requests
+            self.prompt_tokens += entry.prompt_tokens
+            self.completion_tokens += entry.completion_tokens
+            self.total_tokens += entry.total_tokens
+            self.raw_nano += raw_nano
+            self.markup_nano += markup_nano
+            self.unpriced += unpriced
+        else:
+            self.requests -= entry.requests
+            self.prompt_tokens -= entry.prompt_tokens
+            self.completion_tokens -= entry.completion_tokens
+            self.total_tokens -= entry.total_tokens
+            self.raw_nano -= raw_nano
+            self.markup_nano -= markup_nano
+            self.unpriced -= unpriced
+
+    def touch(self, time_s: int) -> None:
+        """Remember that a fact of this time touched the row."""
         if time_s > self.last_s:
             self.last_s = time_s
         elif time_s < self.first_s:
             self.first_s = time_s
+
+    def absorb(self, other: "Totals") -> None:
+        """Add what another row adds up to."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.total_tokens += other.total_tokens
+        self.raw_nano += other.raw_nano
+        self.markup_nano += other.markup_nano
+        self.unpriced += other.unpriced
+        self.touch(other.first_s)
+        self.touch(other.last_s)
 
     def difference(self) -> Difference:
         """What it all adds up to."""
@@ -128,100 +150,79 @@ def fold(facts: Sequence[Fact]) -> Changes:
     books, seen = changes.books, changes.organizations
     balances: list[tuple[int, Entry, int]] = []
     for fact in facts:
-        books[fact.fate] = books.get(fact.fate, 0) + 1
-        plus, time_ms = fact.plus, fact.time_ms
-        if plus is not None:
-            time_s = time_ms // 1000
-            if time_s < seen.get(plus.organization, NEVER_S):
-                seen[plus.organization] = time_s
+        fate, plus, time_ms = fact.fate, fact.plus, fact.time_ms
+        books[fate] = books.get(fate, 0) + 1
+        time_s = time_ms // 1000
+        if plus is not None and time_s < seen.get(plus.organization, NEVER_S):
+            seen[plus.organization] = time_s
         for sign, entry in effects(fact):
             if entry.margin:
                 balances.append((sign, entry, time_ms))
             else:
-                difference = _difference(sign, entry)
-                _add_user(changes, entry, difference, sign, time_ms)
-                _add_model(changes, entry, difference, time_ms // 1000)
+                _add(changes, sign, entry, time_ms, time_s)
             # Of one organisation's two entries the newer says which day it is.
             if sign > 0 or plus is None or plus.organization != entry.organization:
                 _mark(changes, entry, time_ms)
     # Without balances a day is the sum of its users, which are fewer than the facts.
     for (organization, day, _), user in changes.users.items():
-        _add_day(changes, organization, day, user.difference(), user.first_s, user.last_s)
+        _day(changes, organization, day, user.first_s).absorb(user)
     for sign, entry, time_ms in balances:
         _add_balance(changes, sign, entry, time_ms)
     return changes
 
 
+def _add(changes: Changes, sign: int, entry: Entry, time_ms: int, time_s: int) -> None:
+    """What one generation adds to its user's and its model's row: the hottest lines of a rebuild."""
+    organization, day = entry.organization, entry.day
+    raw_nano, markup_nano = entry.cost_nano, entry.markup_nano or 0
+    missing = 0
+    if raw_nano is None:
+        raw_nano, missing = 0, unpriced(entry)
+    user = changes.users.get((organization, day, entry.user))
+    if user is None:
+        user = changes.users[organization, day, entry.user] = UserTotals(time_s)
+    user.add(sign, entry, raw_nano, markup_nano, missing)
+    user.touch(time_s)
+    # What is taken away says nothing new of the user, but a row must have some name.
+    user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
+    model = changes.models.get((organization, day, entry.model))
+    if model is None:
+        model = changes.models[organization, day, entry.model] = ModelTotals(time_s)
+    model.add(sign, entry, raw_nano, markup_nano, missing)
+    model.touch(time_s)
+    model.serve(entry.provider, sign * entry.requests, sign * raw_nano)
+
+
 def _mark(changes: Changes, entry: Entry, time_ms: int) -> None:
-    if entry.margin in ("", "day"):
+    before = changes.live.get(entry.organization)
+    if (before is None or time_ms >= before[0]) and entry.margin in ("", "day"):
         mark = (time_ms, entry.today, entry.today_zone or entry.zone)
-        before = changes.live.get(entry.organization)
         if before is None or mark > before:
             changes.live[entry.organization] = mark
 
 
-def _add_user(changes: Changes, entry: Entry, difference: Difference, sign: int, time_ms: int) -> None:
-    key = (entry.organization, entry.day, entry.user)
-    user = changes.users.get(key)
-    if user is None:
-        user = changes.users[key] = UserTotals(time_ms // 1000)
-    user.add(difference, time_ms // 1000)
-    # What is taken away says nothing new of the user, but a row must have some name.
-    user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
-
-
-def _add_model(changes: Changes, entry: Entry, difference: Difference, time_s: int) -> None:
-    key = (entry.organization, entry.day, entry.model)
-    model = changes.models.get(key)
-    if model is None:
-        model = changes.models[key] = ModelTotals(time_s)
-    model.add(difference, time_s)
-    model.serve(entry.provider, difference[0], difference[4])
-
-
-def _add_day(
-    changes: Changes, organization: str, day: str, difference: Difference, first_s: int, last_s: int
-) -> None:
+def _day(changes: Changes, organization: str, day: str, time_s: int) -> Totals:
     totals = changes.days.get((organization, day))
     if totals is None:
-        totals = changes.days[organization, day] = Totals(first_s)
-    totals.add(difference, first_s)
-    totals.add(NOTHING, last_s)
+        totals = changes.days[organization, day] = Totals(time_s)
+    return totals
 
 
 def _add_balance(changes: Changes, sign: int, entry: Entry, time_ms: int) -> None:
     """An opening balance touches its one table and no other."""
-    difference, time_s = _difference(sign, entry), time_ms // 1000
+    organization, day, time_s = entry.organization, entry.day, time_ms // 1000
     if entry.margin == "day":
-        _add_day(changes, entry.organization, entry.day, difference, time_s, time_s)
+        totals = _day(changes, organization, day, time_s)
     elif entry.margin == "user":
-        _add_user(changes, entry, difference, sign, time_ms)
+        key = (organization, day, entry.user)
+        totals = user = changes.users.get(key) or changes.users.setdefault(key, UserTotals(time_s))
+        user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
     else:
-        _add_model(changes, entry, difference, time_s)
-
-
-def _difference(sign: int, entry: Entry) -> Difference:
-    requests, cost_nano = entry.requests, entry.cost_nano
-    missing = unpriced(entry) if cost_nano is None or entry.margin else 0
-    if sign > 0:
-        return (
-            requests,
-            entry.prompt_tokens,
-            entry.completion_tokens,
-            entry.total_tokens,
-            cost_nano or 0,
-            entry.markup_nano or 0,
-            missing,
-        )
-    return (
-        -requests,
-        -entry.prompt_tokens,
-        -entry.completion_tokens,
-        -entry.total_tokens,
-        -(cost_nano or 0),
-        -(entry.markup_nano or 0),
-        -missing,
-    )
+        key = (organization, day, entry.model)
+        totals = model = changes.models.get(key) or changes.models.setdefault(key, ModelTotals(time_s))
+        model.serve(entry.provider, sign * entry.requests, sign * (entry.cost_nano or 0))
+    totals.add(sign, entry, entry.cost_nano or 0, entry.markup_nano or 0, unpriced(entry))
+    totals.touch(time_s)
 
 
 class Summaries:

@@ -8,7 +8,7 @@ new to it, and finds a missing one.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -91,12 +91,26 @@ def fresh(items: Sequence[ItemT], after: Position) -> Iterator[ItemT]:
         yield item
 
 
-def moved(after: Position, records: Sequence[Record], new: Sequence[Item]) -> Position:
-    """Where a view stands when it has taken records, of which `new` were new to it."""
+class Folded(msgspec.Struct, frozen=True):
+    """What a batch comes to for one view: from where to where, and the changes; None when it has no part."""
+
+    view: View[Any, Any]
+    before: Position
+    after: Position
+    changes: Any
+
+
+def folded(view: View[Any, Any], records: Sequence[Record], items: Sequence[Any], before: Position) -> Folded:
+    """Fold what is new to a view of a batch: the records beyond its position, with what they hold."""
+    first = next((n for n, record in enumerate(records) if record.offset > before.usage_offset), len(records))
+    if first == len(records):
+        return Folded(view, before, before, None)
+    new = list(fresh(items[first:], before))
     last = records[-1]
-    return Position(
+    after = Position(
         last.offset,
-        new[-1].offset if new else after.source_offset,
+        new[-1].offset if new else before.source_offset,
         facts.digest(last.value or b""),
-        records_to(new[-1]) if new else after.records,
+        records_to(new[-1]) if new else before.records,
     )
+    return Folded(view, before, after, view.fold(new))

@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     batch_records_max: int = 4000
     batch_bytes_max: int = 8_388_608
+    views_batch_records_max: int = 10_000
     append_records_max: int = 100_000
     append_bytes_max: int = 67_108_864
     append_timeout_s: float = 10.0
@@ -109,6 +110,11 @@ TABLE = (
         "batch_records_max", "GENLEDGER_BATCH_RECORDS_MAX", "records a role takes at once: bounds memory"
     ),
     Setting("batch_bytes_max", "GENLEDGER_BATCH_BYTES_MAX", "bytes a role takes at once: bounds memory"),
+    Setting(
+        "views_batch_records_max",
+        "GENLEDGER_VIEWS_BATCH_RECORDS_MAX",
+        "records the views take at once, when so many wait: bounds memory",
+    ),
     Setting("append_records_max", "GENLEDGER_APPEND_RECORDS_MAX", "records waiting for the log; then 503"),
     Setting("append_bytes_max", "GENLEDGER_APPEND_BYTES_MAX", "bytes waiting for the log; then 503"),
     Setting(

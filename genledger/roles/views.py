@@ -1,4 +1,4 @@
-"""The views, as a part of a process: each with a follower and an app of its own.
+"""The views, as a part of a process: those of the same topics share a follower and its app.
 
 database = await open_database(settings)
 followers = await open_followers(settings, database, log, tell)
@@ -56,9 +56,12 @@ async def open_database(settings: Settings) -> Database:
 async def open_followers(
     settings: Settings, database: Database, log: Log, told: Told, without: Sequence[str] = ()
 ) -> Sequence[Follower]:
-    """A follower for each view, where it stands; `LogBehindView` when the log lacks what it has taken."""
-    views = [view for view in views_of(settings) if view.name not in without]
-    followers = [Follower(view, database, log, told) for view in views]
+    """Followers of all views, where they stand; `LogBehindView` when the log lacks what one has taken."""
+    kept = [view for view in views_of(settings) if view.name not in without]
+    by_topics: dict[Sequence[str], list[View[Any, Any]]] = {}
+    for view in kept:
+        by_topics.setdefault(tuple(view.topics), []).append(view)
+    followers = [Follower(views, database, log, told) for views in by_topics.values()]
     for follower in followers:
         await follower.open()
     return followers
@@ -70,13 +73,14 @@ async def start_followers(
     """Follow the log until the stack ends."""
     for follower in followers:
         app = follower_app(follower, log, settings)
-        watch.parts[follower.view.name] = _part_of(follower, app)
+        for view in follower.views:
+            watch.parts[view.name] = _part_of(follower, view, app)
         stack.push_async_callback(app.stop)  # also of a start that is cut short
         await app.start()
 
 
-def _part_of(follower: Follower, app: App) -> Part:
-    return Part(follower.places, lambda: app.crash_reason, lambda: follower.full)
+def _part_of(follower: Follower, view: View[Any, Any], app: App) -> Part:
+    return Part(lambda: follower.places(view), lambda: app.crash_reason, lambda: follower.full)
 
 
 def wal_alarm(database: Path, most_bytes: int) -> str:

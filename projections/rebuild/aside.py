@@ -20,7 +20,7 @@ from projections.rebuild.courses import Step
 from projections.rebuild.plan import VIEWS, Part
 from projections.stores.lock import FileLock
 from projections.stores.sqlite import write
-from projections.view import Position, position_name
+from projections.view import Folded, Position, position_name
 from streams import faultpoints
 from streams.errors import ViewError, ViewFull
 
@@ -78,16 +78,8 @@ class Aside:
             if not self.connection.in_transaction:
                 self.connection.execute("BEGIN IMMEDIATE")
             for change in step.changes:
-                view = VIEWS[change.view]
-                for _ in write(
-                    self.connection,
-                    view,
-                    step.topic,
-                    step.partition,
-                    change.changes,
-                    change.before,
-                    change.after,
-                ):
+                work = Folded(VIEWS[change.view], change.before, change.after, change.changes)
+                for _ in write(self.connection, step.topic, step.partition, work):
                     pass
             self._uncommitted += step.records
             if self._uncommitted >= COMMIT_RECORDS:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from projections.view import Position, View, fresh, moved
+from projections.view import Position, View, folded
 from streams import topics
 from streams.fact import Fact
 from streams.log.interface import Log, Record
@@ -123,18 +123,15 @@ class Course:
 
     def _change(self, view: View[Any, Any], records: Sequence[Record], items: Sequence[Any]) -> Change | None:
         before = self._positions[view.name]
-        stop = None if self._stops is None else self._stops.get(view.name, -1)
-        mine = [
-            (record, item)
-            for record, item in zip(records, items, strict=True)
-            if record.offset > before.usage_offset and (stop is None or record.offset <= stop)
-        ]
-        if not mine:
+        if self._stops is not None:
+            stop = self._stops.get(view.name, -1)
+            within = sum(record.offset <= stop for record in records)
+            records, items = records[:within], items[:within]
+        work = folded(view, records, items, before)
+        if work.changes is None:
             return None
-        new = list(fresh([item for _, item in mine], before))
-        after = moved(before, [record for record, _ in mine], new)
-        self._positions[view.name] = after
-        return Change(view.name, before, after, view.fold(new))
+        self._positions[view.name] = work.after
+        return Change(view.name, before, work.after, work.changes)
 
     def _end_now(self) -> int:
         if self._stops is not None:

@@ -22,7 +22,7 @@ from projections.rebuild.courses import READ_RECORDS
 from projections.rebuild.plan import VIEWS, Place, tables_of, topics_of
 from projections.stores.pieces import PIECE_ROWS_MAX
 from projections.stores.sqlite import Database, holds, read_position, write
-from projections.view import Position, View, fresh, moved, position_name
+from projections.view import Position, View, folded, position_name
 from streams import faultpoints
 from streams.errors import LogMismatch, SchemaMismatch
 from streams.log.interface import Log
@@ -179,7 +179,6 @@ async def _catch_up(
         records = [record for record in records if record.offset <= target.usage_offset]
         if not records:
             return
-        new = list(fresh([view.decode(record) for record in records], stand))
-        after = moved(stand, records, new)
-        for _ in write(connection, view, *place, view.fold(new), stand, after):
+        work = folded(view, records, [view.decode(record) for record in records], stand)
+        for _ in write(connection, *place, work):
             await asyncio.sleep(0)

@@ -3,7 +3,7 @@
     database = Database.open(Path("data/genledger.db"))
     await database.check_log(view, log)
     position = (await database.positions(view))[partition]
-    position = await database.apply(view, "usage", partition, records, position)
+    [position] = await database.apply([(view, position)], "usage", partition, records)
 
 `apply` writes a batch's rows and its position in one transaction, after comparing the stored position with
 the one the batch was folded from. Statements run on the event loop in bounded pieces (a thread would only
@@ -23,7 +23,7 @@ import msgspec
 from projections import schema
 from projections.stores import organizations, processed, summaries
 from projections.stores.lock import FileLock
-from projections.view import START, ChangesT, ItemT, Position, View, fresh, moved, position_name
+from projections.view import START, ChangesT, Folded, ItemT, Position, View, folded, position_name
 from streams import fact as facts
 from streams import faultpoints, topics
 from streams.errors import LogBehindView, PositionMoved, SchemaMismatch, ViewError, ViewFull
@@ -40,6 +40,9 @@ DECODE_RECORDS_MAX = 1000
 
 # The second: no room for the index of the write-ahead log.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+# A view, and where it is said to stand.
+Stand = tuple[View[Any, Any], Position]
 
 WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] = {
     "summaries": summaries.write,
@@ -97,48 +100,37 @@ class Database:
         return {row[0]: Position(*row[1:5]) for row in rows}
 
     async def apply(
-        self,
-        view: View[ItemT, ChangesT],
-        topic: str,
-        partition: int,
-        records: Sequence[Record],
-        after: Position = START,
-    ) -> Position:
-        """Fold a batch and write it, with the position it leads to; that position.
+        self, stands: Sequence[Stand], topic: str, partition: int, records: Sequence[Record]
+    ) -> Sequence[Position]:
+        """Fold a batch for each view and write it all, with the positions it leads to; those positions.
 
-        `PositionMoved` when the view no longer stands at `after`, `Hole` when a fact is missing,
+        `PositionMoved` when a view no longer stands where it is said to, `Hole` when a fact is missing,
         `ViewFull` when the disk is full. Then nothing was written.
         """
-        records = [record for record in records if record.offset > after.usage_offset]
+        least = min(after.usage_offset for _, after in stands)
+        records = [record for record in records if record.offset > least]
         if not records:
-            return after
-        items: list[ItemT] = []
+            return [after for _, after in stands]
+        items: list[Any] = []
+        # Views of one topic see the same thing in a record: it is decoded once.
+        decode = stands[0][0].decode
         for i in range(0, len(records), DECODE_RECORDS_MAX):
-            items += [view.decode(record) for record in records[i : i + DECODE_RECORDS_MAX]]
+            items += [decode(record) for record in records[i : i + DECODE_RECORDS_MAX]]
             await asyncio.sleep(0)
-        new = list(fresh(items, after))
-        position = moved(after, records, new)
-        changes = view.fold(new)
+        works = [folded(view, records, items, after) for view, after in stands]
         async with self._lock:
             with _NamedErrors(self.path):
-                await self._write(view, topic, partition, changes, after, position)
-        return position
+                await self._write(topic, partition, works)
+        return [work.after for work in works]
 
-    async def _write(
-        self,
-        view: View[ItemT, ChangesT],
-        topic: str,
-        partition: int,
-        changes: object,
-        after: Position,
-        position: Position,
-    ) -> None:
+    async def _write(self, topic: str, partition: int, works: Sequence[Folded]) -> None:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for _ in write(connection, view, topic, partition, changes, after, position):
-                await asyncio.sleep(0)
-            faultpoints.reached(f"{view.name}-transaction")
+            for work in works:
+                for _ in write(connection, topic, partition, work):
+                    await asyncio.sleep(0)
+                faultpoints.reached(f"{work.view.name}-transaction")
             await self._syncer.commit(lambda: connection.execute("COMMIT"))
         except BaseException:
             # SQLite has rolled back by itself after some errors.
@@ -227,28 +219,23 @@ def read_position(
     return Position(*row[:4])
 
 
-def write(
-    connection: sqlite3.Connection,
-    view: View[Any, Any],
-    topic: str,
-    partition: int,
-    changes: object,
-    after: Position,
-    position: Position,
-) -> Iterator[None]:
+def write(connection: sqlite3.Connection, topic: str, partition: int, work: Folded) -> Iterator[None]:
     """A batch's rows and its position, in bounded pieces of the caller's transaction.
 
     `PositionMoved` when the view does not stand where the batch was folded from.
     """
-    stored = read_position(connection, view, topic, partition)
-    name = position_name(view, topic)
-    if stored != after:
+    view, position = work.view, work.after
+    stored, name = read_position(connection, view, topic, partition), position_name(view, topic)
+    if stored != work.before:
         raise PositionMoved(
             f"{name} partition {partition} stands at {stored.usage_offset}, not at"
-            f" {after.usage_offset}: another writer moved it. Restart this one"
+            f" {work.before.usage_offset}: another writer moved it. Restart this one"
         )
-    yield from WRITERS[view.name](connection, partition, changes)
-    connection.execute(_WRITE_POSITION, (name, partition, *msgspec.structs.astuple(position), view.version))
+    if work.changes is not None:
+        yield from WRITERS[view.name](connection, partition, work.changes)
+        connection.execute(
+            _WRITE_POSITION, (name, partition, *msgspec.structs.astuple(position), view.version)
+        )
 
 
 def _lost(view: View[ItemT, ChangesT], topic: str, partition: int, position: Position) -> str:

@@ -53,8 +53,20 @@ def records(items: Sequence[Fact], first: int = 0, partition: int = 0) -> list[R
 
 async def apply(database: Any, view: Any, items: Sequence[Fact], after: Position = START) -> Position:
     """Put facts into a database as the next batch of partition 0."""
-    batch = records(items, after.usage_offset + 1)
-    return await database.apply(view, "usage", 0, batch, after)
+    return await applied(database, view, "usage", 0, records(items, after.usage_offset + 1), after)
+
+
+async def applied(
+    database: Any,
+    view: Any,
+    topic: str,
+    partition: int,
+    batch: Sequence[Record],
+    after: Position = START,
+) -> Position:
+    """Put records into a database for one view."""
+    [position] = await database.apply([(view, after)], topic, partition, batch)
+    return position
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from streams import topics
 from streams.errors import LogBehindView, ViewFull
 from streams.log.interface import Message
 from streams.log.sqlite.log import open_log
-from tests.projections.samples import apply, digest_of, entry, fact, reading, row_of
+from tests.projections.samples import applied, apply, digest_of, entry, fact, reading, row_of
 
 SUMMARIES = Summaries()
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ async def follow(database, log, view=SUMMARIES):
     position = (await database.positions(view)).get(0, START)
     while position.usage_offset + 1 < log.end_offset("usage", 0):
         batch = await log.read("usage", 0, position.usage_offset + 1, 7)
-        position = await database.apply(view, "usage", 0, batch, position)
+        position = await applied(database, view, "usage", 0, batch, position)
     return position
 
 
@@ -125,7 +125,7 @@ async def test_yesterdays_backup_catches_up_from_its_own_position(path, tmp_path
     log = await filled(f"sqlite:///{tmp_path}/log", items)
     database = Database.open(path)
     first = await log.read("usage", 0, 0, 15)
-    await database.apply(SUMMARIES, "usage", 0, first)
+    await applied(database, SUMMARIES, "usage", 0, first)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as target:
         source.backup(target)
     await follow(database, log)

@@ -13,7 +13,7 @@ from projections.summaries import Summaries
 from projections.view import START, Position
 from streams import fact as facts
 from streams.errors import Hole, PositionMoved, SchemaMismatch, ViewBusy
-from tests.projections.samples import apply, digest_of, entry, fact, reading, records, row_of
+from tests.projections.samples import applied, apply, digest_of, entry, fact, reading, records, row_of
 
 SUMMARIES = Summaries()
 COUNTED = [fact(i, plus=entry()) for i in range(6)]
@@ -42,8 +42,8 @@ async def test_records_below_the_position_are_not_taken_again(database, path):
     """A batch that begins before the position counts from the position on."""
     after = await apply(database, SUMMARIES, COUNTED[:3])
     for known in (1, 2, 3):
-        assert await database.apply(SUMMARIES, "usage", 0, records(COUNTED[:known]), after) == after
-    await database.apply(SUMMARIES, "usage", 0, records(COUNTED), after)
+        assert await applied(database, SUMMARIES, "usage", 0, records(COUNTED[:known]), after) == after
+    await applied(database, SUMMARIES, "usage", 0, records(COUNTED), after)
     assert row_of(path, "client_daily_usage")["total_requests"] == 6
 
 
@@ -81,7 +81,7 @@ async def test_two_writers_can_not_overwrite_each_other(database, path):
     """A batch folded from a position that has moved since is refused."""
     await apply(database, SUMMARIES, COUNTED[:2])
     with pytest.raises(PositionMoved):
-        await database.apply(SUMMARIES, "usage", 0, records(COUNTED[:3]), START)
+        await applied(database, SUMMARIES, "usage", 0, records(COUNTED[:3]), START)
     assert row_of(path, "client_daily_usage")["total_requests"] == 2
 
 
@@ -90,9 +90,9 @@ async def test_partitions_and_views_move_each_by_itself(database, path):
     processed = Processed()
     others = [fact(i, partition=1, id=f"other-{i}", plus=entry()) for i in range(4)]
     await asyncio.gather(
-        database.apply(SUMMARIES, "usage", 0, records(COUNTED)),
-        database.apply(SUMMARIES, "usage", 1, records(others, partition=1)),
-        database.apply(processed, "usage", 0, records(COUNTED)),
+        applied(database, SUMMARIES, "usage", 0, records(COUNTED)),
+        applied(database, SUMMARIES, "usage", 1, records(others, partition=1)),
+        applied(database, processed, "usage", 0, records(COUNTED)),
     )
     assert row_of(path, "client_daily_usage")["total_requests"] == 10
     assert sorted(await database.positions(SUMMARIES)) == [0, 1]

@@ -14,7 +14,18 @@ from projections.stores.sqlite import Database
 from projections.summaries import Summaries, fold
 from projections.view import START
 from streams.fact import FATES
-from tests.projections.samples import DAY, NOON_MS, apply, digest_of, entry, fact, reading, records, row_of
+from tests.projections.samples import (
+    DAY,
+    NOON_MS,
+    applied,
+    apply,
+    digest_of,
+    entry,
+    fact,
+    reading,
+    records,
+    row_of,
+)
 
 SUMMARIES = Summaries()
 NEXT_DAY = "2026-11-21"
@@ -246,7 +257,7 @@ async def _digest_of_batches(made_tables, batches):
         for partition, items in batches:
             after = stands.get(partition, START)
             batch = records(items, after.usage_offset + 1, partition)
-            stands[partition] = await database.apply(SUMMARIES, "usage", partition, batch, after)
+            stands[partition] = await applied(database, SUMMARIES, "usage", partition, batch, after)
         await database.close()
         with reading(path) as connection:
             for query in CONTRADICTIONS:
