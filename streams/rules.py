@@ -9,6 +9,7 @@ from typing import Protocol
 from streams import times
 from streams.known import Terms
 from streams.organizations import Organization, User, known_since_ms, user_id_at, value_at
+from streams.settings import Settings
 
 
 class Directory(Protocol):
@@ -27,6 +28,16 @@ class Rules:
         self._markup = markup
         self._zone = zone
         self._unknown = unknown
+
+    @classmethod
+    def of(cls, directory: Directory, settings: Settings) -> "Rules":
+        """With the installation's own defaults."""
+        return cls(
+            directory,
+            settings.default_markup,
+            settings.default_timezone,
+            settings.unknown_organizations,
+        )
 
     def accepts(self, organization: str, known_ms: int) -> bool:
         """Whether events of this organisation are taken at all, by what was logged before."""

@@ -8,6 +8,7 @@
 | --------- | --------------------------------------------------------------------------- |
 | plan      | what is to be made: which views, from which topic, up to where              |
 | courses   | one partition, read in order and folded                                     |
+| decided   | `generations` decided anew, read as `usage` is                              |
 | reader    | a process that reads some partitions, and sends what they change            |
 | aside     | the file that it all goes into, with its positions                          |
 | build     | the readers and the file together, from beginning to end                    |

@@ -8,6 +8,7 @@ It reads the log directly, in big batches, with no consumer group, beside the ru
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -39,17 +40,26 @@ Heard = Callable[[Sequence[Contradiction]], None]
 
 
 def build(plan: Plan, path: Path, told: Told = lambda _: None, heard: Heard = lambda _: None) -> Aside:
-    """Rebuild into a file, from where an earlier run was ended; the file, still open."""
+    """Rebuild into a file, from where an earlier run was ended; the file, still open.
+
+    What is decided anew begins anew: half of what was known of ids is worse than nothing.
+    """
     identity, places = asyncio.run(look(plan))
+    tables = path.with_name(path.name + ".tables")
+    if plan.source == "generations":
+        plan = msgspec.structs.replace(plan, tables=str(tables))
     aside = Aside.open(path, origin(plan, identity))
     try:
-        if not asyncio.run(_goes_on(plan, aside)):
+        shutil.rmtree(tables, ignore_errors=True)
+        if plan.source == "generations" or not asyncio.run(_goes_on(plan, aside)):
             aside.remove()
             aside = Aside.open(path, origin(plan, identity))
         bring(plan, aside, places, told, heard)
     except BaseException:
         aside.close()
         raise
+    finally:
+        shutil.rmtree(tables, ignore_errors=True)
     return aside
 
 

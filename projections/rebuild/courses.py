@@ -8,7 +8,7 @@ A view is never brought beyond its stop; without stops a course goes to the end 
 then once more to the end there is when it comes there: what is left behind it is a moment's traffic.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from projections.view import Position, View, folded
 from streams import topics
 from streams.fact import Fact
-from streams.log.interface import Log, Record
+from streams.log.interface import Record
 from streams.money import marked_up, text_of
 
 READ_RECORDS = 10_000
@@ -52,7 +52,13 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Reads(Protocol):
-    """Where a course's records come from: `usage` as it is, or facts decided anew."""
+    """Where a course's records come from: the log as it is, or facts decided anew."""
+
+    def start_offset(self, topic: str, partition: int) -> int: ...
+
+    def end_offset(self, topic: str, partition: int) -> int: ...
+
+    async def refresh(self, topics: Iterable[str]) -> None: ...
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Record]: ...
 
@@ -62,18 +68,16 @@ class Course:
 
     def __init__(
         self,
-        log: Log,
+        log: Reads,
         place: tuple[str, int],
         positions: Mapping[str, Position],
         views: Sequence[View[Any, Any]],
         stops: Mapping[str, int] | None = None,
         until_ms: int | None = None,
-        reads: Reads | None = None,
         *,
         checks: bool = False,
     ) -> None:
         self._log = log
-        self._reads: Reads = log if reads is None else reads
         self._topic, self._partition = place
         self._views = views
         self._positions = dict(positions)
@@ -95,7 +99,7 @@ class Course:
         if self._offset >= self._end and not await self._look_again():
             return None
         limit = min(READ_RECORDS, self._end - self._offset)
-        records = await self._reads.read(self._topic, self._partition, self._offset, limit)
+        records = await self._log.read(self._topic, self._partition, self._offset, limit)
         records = [record for record in records if record.offset < self._end]
         # Views of one topic see the same thing in a record.
         items = [self._views[0].decode(record) for record in records]

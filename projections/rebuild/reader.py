@@ -17,16 +17,17 @@ from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from projections.rebuild.courses import Course
+from projections.rebuild.courses import Course, Reads
+from projections.rebuild.decided import Decided
 from projections.rebuild.plan import Place, Plan, topics_of
 from projections.view import START, Position
 from streams.errors import GenledgerError
 from streams.log.backends import open_log
-from streams.log.interface import Log
 
 Positions = Mapping[tuple[str, str, int], Position]
 STOP_S = 10.0
@@ -85,9 +86,11 @@ def _main(plan: Plan, places: Sequence[Place], positions: Positions, sender: Con
 
 async def _read(plan: Plan, places: Sequence[Place], positions: Positions, sender: Connection) -> None:
     log = await open_log(plan.settings, read_only=True)
+    decided = None if plan.tables is None else Decided(log, plan.settings, Path(plan.tables))
     try:
-        await log.refresh({topic for topic, _ in places})
-        courses = [_course(log, plan, place, positions) for place in places]
+        reads = decided or log
+        await reads.refresh({topic for topic, _ in places})
+        courses = [_course(reads, plan, place, positions) for place in places]
         sender.send(Begun(sum(course.left for course in courses)))
         # In turn, so that ids which rise with time come to the tables nearly in order.
         while courses:
@@ -98,10 +101,12 @@ async def _read(plan: Plan, places: Sequence[Place], positions: Positions, sende
                 else:
                     sender.send(step)
     finally:
+        if decided is not None:
+            decided.close()
         await log.close()
 
 
-def _course(log: Log, plan: Plan, place: Place, positions: Positions) -> Course:
+def _course(log: Reads, plan: Plan, place: Place, positions: Positions) -> Course:
     views = topics_of(plan.views)[place[0]]
     stops: dict[str, Any] | None = None
     if plan.stops is not None:

@@ -178,6 +178,13 @@ def test_until_a_log_time_is_the_views_as_they_were_then(data, tmp_path):
     assert booked == expected
 
 
+def test_events_decided_anew_come_to_the_same_views(data, tmp_path):
+    """`--from-topic generations`: each decision made again, with the settings of its time, is the same."""
+    replayed(data, "--from-topic", "generations", "--into", tmp_path / "anew.db")
+    assert digest_of(tmp_path / "anew.db") == digest_of(data / VIEWS)
+    assert [path.name for path in tmp_path.iterdir()] == ["data", "anew.db"]
+
+
 def test_a_rebuild_that_was_begun_from_another_log_is_thrown_away(tmp_path):
     """Half a rebuild of one ledger is never finished from another."""
     path = tmp_path / "replay.db"
