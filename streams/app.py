@@ -139,9 +139,7 @@ def ledger_app(
         changelog_topic=app.topic(topics.SEEN_CHANGELOG),
     )
     app.tables.add(table)
-    rules = Rules(
-        directory, settings.default_markup, settings.default_timezone, settings.unknown_organizations
-    )
+    rules = Rules.of(directory, settings)
     ledger = Ledger(log, table, rules, directory)
     table.take_over = ledger.take_over
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.kafka.fixtures import Cluster
-from tests.kafka.installation import Installation
+from tests.kafka.installation import Installation, Role
 from tests.kafka.kills import Kills
 from tests.kafka.mixed import Direct, feed_mixed
 from tests.kafka.records import ClusterRecords
 from tests.model.traffic import Traffic
+from tests.rebuild.command import genledger
 from tests.road.comparison import digest
 from tests.road.fixtures import SEED
 from tests.road.harness import running, set_up
@@ -50,11 +51,22 @@ def test_door_and_direct_producers_mixed_come_to_the_models_figures_and_the_embe
         settle(gateway, log)
         gateway.assert_books_balance()
         model = check(installation.data, traffic, told, log=log)
+        proves_and_replays(installation, roles[-1])
+        gateway.assert_books_balance()
+        check(installation.data, traffic, told, log=log)
         for role in roles:
             assert role.stop() == 0, role.tail()
     rerouted = sum(fates["rerouted"] for fates in model.books.values())
     assert rerouted == 2 * direct.misplaced > 1000, "each misplaced record, and the null in its place"
     assert digest(installation.data) == embedded_digest
+
+
+def proves_and_replays(installation: Installation, summaries: Role) -> None:
+    """Beside the running worker, from the cluster's `usage`; the worker takes the rebuilt views over."""
+    for command in ("prove", "replay", "prove"):
+        done = genledger(command, **installation.environ)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert "the views were replaced by rebuilt ones" in summaries.tail()
 
 
 def test_a_killed_ledger_workers_partitions_are_taken_over_and_no_figure_changes(

@@ -65,7 +65,8 @@ async def fill(data: Path) -> tuple[int, int, int]:
 def applied(data: Path) -> int:
     with closing(sqlite3.connect(data / VIEWS)) as connection:
         found = connection.execute(
-            "SELECT sum(records) FROM positions WHERE projection IN ('summaries', 'processed') GROUP BY projection"
+            "SELECT sum(records) FROM positions WHERE projection IN ('summaries', 'processed')"
+            " GROUP BY projection"
         ).fetchall()
     return min((row[0] for row in found), default=0)
 
@@ -117,17 +118,26 @@ def timed(command: str, data: Path) -> tuple[float, dict]:
 
 
 def page(records, kills, resumed_s, resumed, whole_s, whole, proof_s, proof, looks) -> str:
+    rows = [
+        (
+            f"replay, after {kills} of {KILLS} runs were killed -9 in the middle",
+            resumed["records"],
+            resumed_s,
+        ),
+        ("replay from the beginning", whole["records"], whole_s),
+        ("of that, until the new tables were built", whole["records"], whole["rebuilt_seconds"]),
+        ("prove", proof["records"], proof_s),
+    ]
+    table = "\n".join(f"| {what} | {read:,} | {seconds:.1f} |" for what, read, seconds in rows)
     return f"""# Proof: the soak's report
 
-Written by `make soak` (tests/rebuild/test_soak.py), seed {SEED}: {GENERATIONS:,} generations in {records:,} records,
-the service running throughout, its totals those of the events to the nano-dollar.
+Written by `make soak` (tests/rebuild/test_soak.py), seed {SEED}: {GENERATIONS:,} generations in
+{records:,} records, the service running throughout, its totals those of the events to the nano-dollar.
 
 | what | records read | seconds in all |
 | --- | ---: | ---: |
-| replay, after {kills} of {KILLS} runs were killed -9 in the middle | {resumed["records"]:,} | {resumed_s:.1f} |
-| replay from the beginning | {whole["records"]:,} | {whole_s:.1f} ({whole["rebuilt_seconds"]:.1f} to rebuild) |
-| prove | {proof["records"]:,} | {proof_s:.1f} |
+{table}
 
-Digest before, after each and of the proof: equal (`{proof["live_digest"]}`). {looks:,} looks of a reader meanwhile
-saw the old rows or the new ones, never a mix.
+The digest before, after each and of the proof is the same: `{proof["live_digest"]}`. A reader looked
+{looks:,} times meanwhile, and saw the old rows or the new ones, never a mix.
 """
