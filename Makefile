@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
 
 .PHONY: install run kafka test lint format bench soak docs lock clean
 
@@ -41,8 +43,15 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# What is measured beside us has an environment of its own. The table names a peer that this Python can't have.
 bench: install
+	@$(MAKE) --no-print-directory $(BENCH_INSTALLED) || echo "make bench: goes on without those peers" >&2
 	$(BIN)/python -m benchmarks
+
+$(BENCH_INSTALLED): requirements-bench.lock
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 soak: install
 	$(BIN)/python -m pytest -m soak -s
@@ -55,6 +64,8 @@ docs: install
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --quiet pyproject.toml --extra dev --output-file requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --quiet pyproject.toml --extra bench --output-file requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

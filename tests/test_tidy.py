@@ -3,7 +3,10 @@
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("streams", "projections", "genledger", "migrations", "benchmarks")
@@ -161,13 +164,17 @@ def test_no_machine_shows_in_the_repository():
     assert found == {}
 
 
-def test_the_lock_pins_every_package_with_hashes():
-    """Each package in the lock has an exact version and at least one hash, and all we ask for are there."""
-    lock = (ROOT / "requirements.lock").read_text()
-    pinned = re.findall(r"^([a-z0-9-]+)==\S+.*?\\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE)
-    assert len(pinned) == len(re.findall(r"^[a-z0-9]", lock, re.MULTILINE))
-    asked = re.findall(r'^    "([A-Za-z0-9-]+)[=>]=', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert {name.lower() for name in asked} <= set(pinned)
+@pytest.mark.parametrize(
+    ("lock", "extra"), [("requirements.lock", "dev"), ("requirements-bench.lock", "bench")]
+)
+def test_the_lock_pins_every_package_with_hashes(lock, extra):
+    """Each package in a lock has an exact version and at least one hash, and all we ask for are there."""
+    text = (ROOT / lock).read_text()
+    pinned = re.findall(r"^([a-z0-9-]+)==\S+.*?\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    assert {re.match(r"[A-Za-z0-9-]+", each)[0].lower() for each in asked} <= set(pinned)
 
 
 def test_each_test_says_what_the_user_gets():

@@ -27,6 +27,7 @@ from streams.gateway.access import Need
 from streams.gateway.answers import Refusal, answer
 from streams.gateway.events import Events
 from streams.gateway.explain import Explain, Lookup
+from streams.gateway.export import Exports
 from streams.gateway.intake import Intake, unavailable
 from streams.gateway.openapi import Operation
 from streams.gateway.organizations import SettingsRoutes
@@ -128,6 +129,7 @@ def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
         "post_generations": events.post,
         "explain": explain.show,
         "duplicate": explain.duplicate,
+        "export_facts": Exports(log, settings).facts,
         "change_organization": changes.change_organization,
         "list_organizations": changes.list_organizations,
         "show_organization": changes.show_organization,

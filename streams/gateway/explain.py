@@ -17,6 +17,7 @@ from aiohttp import web
 
 from streams import fact, generation, money, times, topics
 from streams.clock import monotonic_s
+from streams.export import seen_by
 from streams.fact import Entry, Fact
 from streams.gateway.access import Caller
 from streams.gateway.answers import answer, invalid, not_found
@@ -164,22 +165,22 @@ def _time_of(time_ns: int) -> str:
 
 def told(fact: Fact, organization: str) -> dict[str, Any]:
     """A decision as JSON. To a caller of one organisation nothing of another's is told. Pure."""
-    own = not organization or fact.fate not in ("conflict", "quarantined")
+    fact = seen_by(fact, organization)
     return {
         "partition": fact.partition,
         "offset": fact.offset,
         "time": time_of(fact.time_ms),
         "fate": fact.fate,
-        "plus": _entry_of(fact.plus, organization),
-        "minus": _entry_of(fact.minus, organization),
+        "plus": _entry_of(fact.plus),
+        "minus": _entry_of(fact.minus),
         "reason": fact.reason,
-        "detail": fact.detail if own else "",
+        "detail": fact.detail,
     }
 
 
-def _entry_of(entry: Entry | None, organization: str) -> dict[str, Any] | None:
+def _entry_of(entry: Entry | None) -> dict[str, Any] | None:
     """One side of a fact: money as decimal text, time as RFC 3339."""
-    if entry is None or organization not in ("", entry.organization):
+    if entry is None:
         return None
     found: dict[str, Any] = msgspec.to_builtins(entry)
     for name in ("cost", "markup", "upstream_cost"):

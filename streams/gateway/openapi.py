@@ -64,6 +64,19 @@ TABLE = (
         statuses=(200, 422),
     ),
     Operation(
+        "export_facts",
+        "GET",
+        "/api/v1/export/facts",
+        "read",
+        "Every decision that touches a month's figures, as NDJSON whose first line says what was read and "
+        "whose last one how many facts that were: without it the export was cut",
+        (
+            ("month", "of days as the organisation has them, such as 2026-11"),
+            ("org", "the organisation's id; all that the key may read unless given"),
+        ),
+        statuses=(200, 404, 503),
+    ),
+    Operation(
         "change_organization",
         "POST",
         "/api/v1/organizations",
@@ -172,7 +185,7 @@ _MEANINGS = {
     200: "done",
     201: "made",
     202: "the log has it",
-    400: "not HTTP, not UTF-8, not gzip, or a parameter that the route does not know",
+    400: "not HTTP, not UTF-8, not gzip, or a parameter that the route does not know or can't mean",
     401: "no valid API key",
     403: "the API key lacks the right, or is another organisation's",
     404: "there is none, or it is not yours",
