@@ -25,7 +25,7 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_json(found)
     else:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
-        if found["proof"]:
+        if found.get("proof"):
             print(told_of(found["proof"]))
     return 0 if all(state == "ok" for state in found["roles"].values()) else 1
 

@@ -1,5 +1,8 @@
 """A and B on a real cluster: Road's traffic, against the independent model and against the embedded road."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.road.run import check, feed, settle, sizes
 
 # Not the embedded log's number: no figure may depend on it.
 PARTITIONS = 6
+ROOT = Path(__file__).parents[2]
 # Three of the ten of `make soak`: a transaction left open, one committed but not remembered, no table yet.
 PHASES = ("transaction-open", "transaction-committed", "recovery")
 
@@ -52,6 +56,7 @@ def test_door_and_direct_producers_mixed_come_to_the_models_figures_and_the_embe
         gateway.assert_books_balance()
         model = check(installation.data, traffic, told, log=log)
         proves_and_replays(installation, roles[-1])
+        an_auditor_agrees(installation)
         gateway.assert_books_balance()
         check(installation.data, traffic, told, log=log)
         for role in roles:
@@ -67,6 +72,20 @@ def proves_and_replays(installation: Installation, summaries: Role) -> None:
         done = genledger(command, **installation.environ)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     assert "the views were replaced by rebuilt ones" in summaries.tail()
+
+
+def an_auditor_agrees(installation: Installation) -> None:
+    """The facts come off the cluster as they do off local files, and make the same statement."""
+    export, statement = installation.folder / "facts.ndjson", installation.folder / "statement.json"
+    done = genledger("export", "facts", export, **installation.environ)
+    assert done.returncode == 0, done.stderr
+    organization, month = "org-03", "2025-10"
+    asked = ("--org", organization, "--month", month, "--by", "model", "--json")
+    statement.write_text(genledger("report", *asked, **installation.environ).stdout)
+    assert json.loads(statement.read_text())["total"]["requests"] > 100
+    audit = [sys.executable, "examples/audit.py", str(export), month, organization, "--by", "model"]
+    done = subprocess.run([*audit, "--statement", str(statement)], capture_output=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_killed_ledger_workers_partitions_are_taken_over_and_no_figure_changes(

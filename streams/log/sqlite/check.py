@@ -74,7 +74,7 @@ def _inspect(
     _check_topics(found.partitions, topics, path)
     if deep:
         (commits,) = connection.execute("SELECT count FROM commits").fetchone()
-        _check_mark(found, commits, mark, path)
+        check_mark(found, commits, mark, path)
         _check_newest(connection, found.partitions, path, bounds)
     return found
 
@@ -104,7 +104,8 @@ def _check_topics(partitions: Mapping[Place, Partition], topics: Sequence[TopicS
             )
 
 
-def _check_mark(found: Found, commits: int, mark: marks.Mark | None, path: Path) -> None:
+def check_mark(found: Found, commits: int, mark: marks.Mark | None, path: Path) -> None:
+    """All that was acknowledged is in the file."""
     if mark is None:
         return
     advice = f"{RESTORE}. After restoring one, remove {marks_path(path).name}"

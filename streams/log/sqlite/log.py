@@ -18,6 +18,7 @@ open it `read_only` meanwhile.
 | tail          | the newest records in memory                                           |
 | compaction    | what may leave a partition                                             |
 | records       | a record as a row, with its checksum                                   |
+| copy          | copies of the files while they are written; a log made of copies       |
 """
 
 import asyncio
