@@ -1,96 +1,130 @@
 """`python -m benchmarks`: measures, prints a table, and writes docs/benchmarks.md after a full run."""
 
 import argparse
+import gc
+import logging
+import os
+import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 from rich.console import Console
 
-from benchmarks import BenchmarkFailed, report
-from benchmarks.latency import latency
-from benchmarks.limits import by_hand, decode_only
+from benchmarks import BenchmarkFailed, kafka, preload, report
+from benchmarks.bench import Bench, Figures
+from benchmarks.cases import CASES, NAMES, RUNS, Case
 from benchmarks.machine import load_average, machine
-from benchmarks.report import Figures, Results
-from benchmarks.throughput import BATCH, throughput
-from benchmarks.traffic import IDS, Traffic, make
+from benchmarks.peers.venv import NotInstalled
+from benchmarks.report import Results
+from benchmarks.traffic import Traffic, deliveries, make
 from streams import clock, times
 from streams.errors import GenledgerError
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-RUNS = 3
 SECONDS = 10.0
 SECONDS_MAX = 60.0
-GENERATIONS = 100_000
+GENERATIONS = 200_000
 GENERATIONS_MAX = 1_000_000
-WARM_UP = 10
 SEED = 20261121
-# requests a second, and how many times the given seconds it lasts
-RATES = {"latency-1": (1, 2), "latency-100": (100, 1), "latency-1000": (1000, 1)}
-THROUGHPUTS = {f"throughput-{kind}": kind for kind in IDS}
-LIMITS = {f"by-hand-{kind}": kind for kind in IDS}
-DECODE = "decode"
-NAMES = (*RATES, *THROUGHPUTS, *LIMITS, DECODE)
 
 
 class Plan(msgspec.Struct, frozen=True):
     """What is to be run."""
 
-    only: str
+    only: tuple[str, ...]
     seconds: float
     generations: int
     runs: int
     base: Path
 
-    def wants(self, name: str) -> bool:
-        """Is this case the one asked for, or one of those that begin so?"""
-        return name == self.only if self.only in NAMES else name.startswith(self.only)
-
-    def directory(self) -> "tempfile.TemporaryDirectory[str]":
-        """A fresh place for one run's files."""
-        return tempfile.TemporaryDirectory(dir=self.base)
+    def cases(self) -> list[Case]:
+        """The cases asked for by name, or by how their names begin."""
+        return [case for case in CASES if any(_is(case.name, only) for only in self.only)]
 
 
-def measure(plan: Plan) -> dict[str, list[Figures]]:
-    """Every case, so many times: each round all cases, so that a slow minute does not fall on one case."""
-    traffic = {kind: make(plan.generations, kind, SEED) for kind in IDS}
-    warm_up = {kind: make(max(BATCH, plan.generations // WARM_UP), kind, SEED + 1) for kind in IDS}
-    cases: dict[str, list[Figures]] = {name: [] for name in NAMES if plan.wants(name)}
-    for number in range(plan.runs):
-        for name, figures in _round(plan, traffic, warm_up, SEED + 10 * number):
-            cases[name].append(figures)
-            shown = ", ".join(
-                f"{report.METRICS[key][0]} {report.text_of(key, figures[key])}" for key in figures
+def _is(name: str, only: str) -> bool:
+    return name == only if only in NAMES else name.startswith(only)
+
+
+class Run:
+    """One run of all that is wanted: its Kafka is started when the first case asks for one."""
+
+    def __init__(self, plan: Plan, stack: ExitStack) -> None:
+        self._plan = plan
+        self._stack = stack
+        self._prefix = f"bench-{secrets.token_hex(4)}-"
+        self._traffic: dict[str, Traffic] = {}
+        self._generations: dict[str, str] = {}
+        self._begun = 0
+        self.cases: dict[str, list[Figures]] = {}
+        self.skipped: dict[str, str] = {}
+
+    @cached_property
+    def _bootstrap(self) -> str:
+        bootstrap = self._stack.enter_context(kafka.running(self._plan.base))
+        self._stack.callback(kafka.remove, bootstrap, self._prefix)
+        return bootstrap
+
+    def measure(self) -> None:
+        """Every case, so many times: each round all cases, so that a slow minute does not fall on one."""
+        cases = self._plan.cases()
+        for kind in sorted({case.kind for case in cases}):
+            self._traffic[kind] = make(self._plan.generations, kind, SEED)
+        gc.collect()
+        gc.freeze()  # the events stay: the collector need not walk them
+        for number in range(self._plan.runs):
+            for case in cases:
+                if number < case.runs and case.name not in self.skipped:
+                    self._take(case, number)
+
+    def _take(self, case: Case, number: int) -> None:
+        started_s = clock.monotonic_s()
+        try:
+            figures = self._figures(case, number)
+        except NotInstalled as error:
+            self.skipped[case.name] = str(error)
+            print(f"{case.name}: not measured: {error}", file=sys.stderr, flush=True)
+            return
+        self.cases.setdefault(case.name, []).append(figures)
+        shown = ", ".join(f"{report.label_of(key)} {report.text_of(key, figures[key])}" for key in figures)
+        took_s = clock.monotonic_s() - started_s
+        print(
+            f"{number + 1}/{self._plan.runs} {case.name}: {shown} ({took_s:.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _figures(self, case: Case, number: int) -> Figures:
+        self._begun += 1
+        prefix = f"{self._prefix}{self._begun}-"
+        with tempfile.TemporaryDirectory(dir=self._plan.base) as base:
+            bench = Bench(
+                Path(base),
+                self._bootstrap if case.kafka else "",
+                self._traffic[case.kind],
+                prefix,
+                self._filled(case.kind) if case.reads else "",
+                self._plan.seconds,
+                SEED + 10 * number,
             )
-            print(f"{number + 1}/{plan.runs} {name}: {shown}", file=sys.stderr, flush=True)
-    return cases
+            try:
+                return case.run(bench)
+            finally:
+                if case.kafka:
+                    kafka.remove(self._bootstrap, prefix)
 
-
-def _round(
-    plan: Plan, traffic: dict[str, Traffic], warm_up: dict[str, Traffic], seed: int
-) -> Iterator[tuple[str, Figures]]:
-    rates = {
-        name: (rate, max(1, round(rate * plan.seconds * times_longer)))
-        for name, (rate, times_longer) in RATES.items()
-        if plan.wants(name)
-    }
-    if rates:
-        with plan.directory() as base:
-            yield from latency(Path(base), rates, seed).items()
-    for name, kind in THROUGHPUTS.items():
-        if plan.wants(name):
-            with plan.directory() as base:
-                yield name, throughput(Path(base), warm_up[kind], traffic[kind])
-    for name, kind in LIMITS.items():
-        if plan.wants(name):
-            with plan.directory() as base:
-                yield name, by_hand(Path(base), traffic[kind])
-    if plan.wants(DECODE):
-        yield DECODE, decode_only(traffic["openrouter"])
+    def _filled(self, kind: str) -> str:
+        """The topic of a kind's deliveries, which cases share by reading."""
+        if kind not in self._generations:
+            self._generations[kind] = f"{self._prefix}{kind}-generations"
+            preload.fill(self._bootstrap, self._generations[kind], deliveries(self._traffic[kind]))
+        return self._generations[kind]
 
 
 def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -98,7 +132,10 @@ def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks", description="How fast genledger is here, with every write on the disk."
     )
     parser.add_argument(
-        "--only", default="", metavar="NAME", help=f"this case, or those that begin so: {', '.join(NAMES)}"
+        "--only",
+        default="",
+        metavar="NAME",
+        help=f"this case, or those that begin so; several with commas: {', '.join(NAMES)}",
     )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="how long each rate lasts (%(default)s)"
@@ -113,8 +150,9 @@ def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--dir", type=Path, help="where the data goes: a disk, not memory (a temporary folder)"
     )
     given = parser.parse_args(arguments)
-    if not any(name.startswith(given.only) for name in NAMES):
-        parser.error(f"no case begins with {given.only}: there are {', '.join(NAMES)}")
+    for only in given.only.split(","):
+        if not any(name.startswith(only) for name in NAMES):
+            parser.error(f"no case begins with {only}: there are {', '.join(NAMES)}")
     if not 0 < given.seconds <= SECONDS_MAX or not 0 < given.generations <= GENERATIONS_MAX:
         parser.error(f"at most {SECONDS_MAX:g} seconds and {GENERATIONS_MAX:,} generations, more than 0")
     return given
@@ -126,18 +164,33 @@ def _terminated(number: int, frame: object) -> NoReturn:
 
 
 def _run(given: argparse.Namespace) -> Results:
-    with tempfile.TemporaryDirectory(prefix="genledger-bench-", dir=given.dir) as base:
-        plan = Plan(given.only, given.seconds, given.generations, 1 if given.quick else RUNS, Path(base))
+    with ExitStack() as stack:
+        base = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="genledger-bench-", dir=given.dir))
+        )
+        only = tuple(given.only.split(","))
+        plan = Plan(only, given.seconds, given.generations, 1 if given.quick else RUNS, base)
         date = times.text_of(clock.now_ms() // 1000 * times.SECOND_NS)
-        before, about = load_average(), machine(plan.base)
-        cases = measure(plan)
-    return Results(date, about, plan.seconds, plan.generations, [before, load_average()], cases)
+        before, about = load_average(), machine(base)
+        run = Run(plan, stack)
+        run.measure()
+        return Results(
+            date,
+            about,
+            plan.seconds,
+            plan.generations,
+            [before, load_average()],
+            run.cases,
+            os.cpu_count() or 1,
+            run.skipped,
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and tell; 1 when a figure was wrong or the service did not hold."""
     given = _arguments(arguments)
     signal.signal(signal.SIGTERM, _terminated)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it can't do it tries again
     try:
         results = _run(given)
     except (BenchmarkFailed, GenledgerError, OSError) as error:
@@ -150,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:
         Console().print(*report.tables(results))
-    whole = not given.quick and set(results.cases) == set(NAMES) and given.generations == GENERATIONS
+    whole = not given.only and not given.quick and given.generations == GENERATIONS
     path = given.page or (PAGE if whole and given.seconds >= SECONDS else None)
     if path is not None:
         path.write_text(report.page(results))

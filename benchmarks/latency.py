@@ -10,6 +10,7 @@ log is read after the run, and the watcher saw when the summaries had come to it
 
 import asyncio
 import gc
+import math
 import selectors
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import BenchmarkFailed, views
-from benchmarks.report import Figures, percentile
+from benchmarks.bench import Figures
 from benchmarks.service import HOST, Service
 from benchmarks.traffic import Totals, Traffic, make
 from benchmarks.wire import JSON, LOST, Pool, request_of
@@ -35,6 +36,11 @@ READ_RECORDS = 10_000
 ACCEPTED = 202
 
 Place = tuple[int, int]
+
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """The nearest rank: a value that was really measured."""
+    return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
 class Driven:

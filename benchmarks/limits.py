@@ -12,39 +12,17 @@ trusted with money; it shows what a framework and exactness cost.
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from functools import lru_cache
 from pathlib import Path
 
 from benchmarks import views
-from benchmarks.report import Figures
+from benchmarks.bench import Figures
+from benchmarks.tables import Processed, Sums, Tables, connect
 from benchmarks.traffic import Traffic
-from projections import schema
 from streams import clock, times
-from streams.generation import Generation, decode
-from streams.organizations import row_id
+from streams.generation import decode
 
 BATCH = 4000
 ZONE = "UTC"
-ROW_IDS_MAX = 131_072
-_PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "cache_size = -262144",
-    "wal_autocheckpoint = 20000",
-)
-_SUMS = "total_requests, prompt_tokens, completion_tokens, total_tokens, raw_cost_nano, markup_cost_nano"
-_ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS.split(", "))
-_REST = "unpriced_requests, created_at, updated_at"
-_ROWS = {
-    "client_daily_usage": "client_org_id, usage_date",
-    "client_user_daily_usage": "client_org_id, usage_date, openrouter_user_id, user_id, user_id_ms",
-    "client_model_daily_usage": "client_org_id, usage_date, model_name, provider",
-}
-_PROCESSED = """INSERT INTO processed_generations
-    (id, client_org_id, generation_date, processed_at, total_tokens, total_cost_nano) VALUES (?,?,?,?,?,?)"""
-
-Key = tuple[str | int, ...]
-_id = lru_cache(maxsize=ROW_IDS_MAX)(row_id)
 
 
 def decode_only(traffic: Traffic) -> Figures:
@@ -57,8 +35,7 @@ def decode_only(traffic: Traffic) -> Figures:
 
 def by_hand(base: Path, traffic: Traffic) -> Figures:
     """The whole loop; its totals must be right too."""
-    schema.upgrade(base / "views.db")
-    with closing(_open(base / "log.db")) as log, closing(_open(base / "views.db")) as tables:
+    with closing(connect(base / "log.db")) as log, closing(Tables(base / "views.db")) as tables:
         log.execute('CREATE TABLE log ("offset" INTEGER PRIMARY KEY, value BLOB NOT NULL)')
         known: dict[str, bytes] = {}
         started_s = clock.monotonic_s()
@@ -69,57 +46,21 @@ def by_hand(base: Path, traffic: Traffic) -> Figures:
     return {"per_s": len(traffic.lines) / took_s}
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _take(
-    log: sqlite3.Connection, tables: sqlite3.Connection, known: dict[str, bytes], lines: Sequence[bytes]
-) -> None:
+def _take(log: sqlite3.Connection, tables: Tables, known: dict[str, bytes], lines: Sequence[bytes]) -> None:
     log.execute("BEGIN")
     log.executemany("INSERT INTO log (value) VALUES (?)", [(line,) for line in lines])
     log.execute("COMMIT")
     now_s = clock.now_ms() // 1000
-    sums: dict[str, dict[Key, list[int]]] = {name: {} for name in _ROWS}
-    processed = []
+    sums = Sums()
+    processed: list[Processed] = []
     for line in lines:
         event = decode(line)
         if event.id in known:
             continue
         known[event.id] = line
-        day = times.day_of(event.created_ns or 0, ZONE)
-        _fold(sums, event, day)
-        processed.append((event.id, event.organization, day, now_s, event.total_tokens, event.cost_nano))
-    tables.execute("BEGIN")
-    for name, columns in _ROWS.items():
-        tables.executemany(
-            f"INSERT INTO {name} (id, {columns}, {_SUMS}, {_REST})"
-            f" VALUES ({','.join('?' * (len(columns.split(',')) + 10))})"
-            f" ON CONFLICT (id) DO UPDATE SET {_ADD}, updated_at = excluded.updated_at",
-            [(_id(*map(str, key[:3])), *key, *row, 0, now_s, now_s) for key, row in sums[name].items()],
-        )
-    tables.executemany(_PROCESSED, processed)
-    tables.execute("COMMIT")
-
-
-def _fold(sums: dict[str, dict[Key, list[int]]], event: Generation, day: str) -> None:
-    place = (event.organization, day)
-    nano = event.cost_nano or 0
-    keys: tuple[Key, ...] = (
-        place,
-        (*place, event.user, event.user, 0),
-        (*place, event.model, event.provider),
-    )
-    for rows, key in zip(sums.values(), keys, strict=True):
-        row = rows.get(key)
-        if row is None:
-            row = rows[key] = [0, 0, 0, 0, 0, 0]
-        row[0] += 1
-        row[1] += event.prompt_tokens
-        row[2] += event.completion_tokens
-        row[3] += event.total_tokens
-        row[4] += nano
-        row[5] += nano
+        day, nano = times.day_of(event.created_ns or 0, ZONE), event.cost_nano or 0
+        place = (event.organization, day)
+        worth = (event.prompt_tokens, event.completion_tokens, nano, nano)
+        sums.add((*place, event.user), (*place, event.model, event.provider), worth)
+        processed.append((event.id, event.organization, day, now_s, event.total_tokens, nano))
+    tables.write(sums, processed, now_s)

@@ -11,7 +11,7 @@ from streams import clock
 
 SYNCS = 50
 SYNC_BYTES = 4096
-PACKAGES = ("faust-streaming", "aiohttp", "msgspec", "rocksdict")
+PACKAGES = ("faust-streaming", "aiokafka", "aiohttp", "msgspec", "rocksdict")
 
 
 def machine(base: Path) -> dict[str, str]:

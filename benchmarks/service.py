@@ -25,7 +25,8 @@ from streams.errors import GenledgerError
 
 COMMAND = Path(sys.executable).parent / "genledger"
 HOST = "127.0.0.1"
-READY_S = 30.0
+# A million ids are read back before it is ready.
+READY_S = 120.0
 STOP_S = 30.0
 LOOK_S = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")

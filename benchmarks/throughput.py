@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import BenchmarkFailed, views
-from benchmarks.report import Figures
+from benchmarks.bench import Figures
 from benchmarks.service import Service
 from benchmarks.traffic import Traffic
 from benchmarks.wire import NDJSON, Pool, request_of
@@ -61,7 +61,7 @@ async def _run(service: Service, warm_up: Traffic, traffic: Traffic) -> Figures:
     used_s, memory_bytes = service.cpu_s(), service.memory_bytes()
     if cpu_s is not None and used_s is not None and memory_bytes is not None:
         figures["cpu_s_per_1000"] = (used_s - cpu_s) / (count / 1000)
-        figures["memory_mib"] = memory_bytes / 2**20
+        figures["memory_max_mib"] = memory_bytes / 2**20
     return figures
 
 

@@ -3,6 +3,7 @@
     traffic = make(100_000, "openrouter", seed=1)
     traffic.lines[0]          # b'{"id":"gen-1795...","organization":"org-03",...}'
     traffic.totals()          # Totals(requests=100000, tokens=..., cost_nano=...)
+    deliveries(traffic)       # (key, line) of each, 5 % of them once more at a random later place
 
 20 organisations, 300 users (each of one organisation) and 40 models, each event on any of 3 days. In the kind
 `scattered` every user is in every organisation: a batch touches as many rows as it can. No id comes twice.
@@ -24,6 +25,7 @@ USERS = 300
 MODELS = 40
 DAYS = 3
 DAY_S = 86_400
+DUPLICATES_PER_100 = 5
 PROVIDERS = ("Anthropic", "OpenAI", "Google", "Mistral")
 COST_NANO_MAX = 50_000_000
 # A new second of OpenRouter's ids after so many.
@@ -55,6 +57,10 @@ class Traffic(msgspec.Struct, frozen=True):
     def totals(self) -> Totals:
         """What they all add up to."""
         return sum(self.worths, Totals())
+
+    def first(self, count: int) -> "Traffic":
+        """The first so many."""
+        return Traffic(self.lines[:count], self.ids[:count], self.worths[:count])
 
     def bodies(self, size: int) -> list[bytes]:
         """As NDJSON, so many events a body."""
@@ -93,6 +99,21 @@ def make(count: int, kind: str, seed: int) -> Traffic:
         lines.append(_line(source, id, (organization, user), (prompt, completion, nano), created_s))
         worths.append(Totals(1, prompt + completion, nano))
     return Traffic(lines, ids, worths)
+
+
+def records_of(generations: int) -> int:
+    """How many records `deliveries` makes of so many."""
+    return generations + generations * DUPLICATES_PER_100 // 100
+
+
+def deliveries(traffic: Traffic) -> list[tuple[bytes, bytes]]:
+    """Each event as a record (its id, its line), and 5 % of the same records again at random later places."""
+    source = random.Random(len(traffic.lines))
+    count = len(traffic.lines)
+    places = [(float(i), i) for i in range(count)]
+    again = source.sample(range(count), records_of(count) - count)
+    places += [(source.uniform(i, count), i) for i in again]
+    return [(traffic.ids[i].encode(), traffic.lines[i]) for _, i in sorted(places)]
 
 
 def _line(

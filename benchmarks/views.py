@@ -38,12 +38,11 @@ START_S = 30.0
 FOLLOWERS = ("summaries", "processed")
 
 _POSITIONS = 'SELECT "partition", source_offset FROM positions WHERE projection = ?'
-_APPLIED = "SELECT ifnull(sum(source_offset + 1), 0) FROM positions WHERE projection = ?"
+_APPLIED = "SELECT ifnull(sum(records), 0) FROM positions WHERE projection = ?"
 _DAYS = "SELECT sum(total_requests), sum(total_tokens), sum(raw_cost_nano) FROM {}"
-_TOTALS = {
-    name: _DAYS.format(name)
-    for name in ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage")
-}
+_MARKUPS = "SELECT sum(markup_cost_nano) FROM {}"
+_SUMMARIES = ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage")
+_TOTALS = {name: _DAYS.format(name) for name in _SUMMARIES}
 _TOTALS["processed_generations"] = (
     "SELECT count(*), sum(total_tokens), sum(total_cost_nano) FROM processed_generations"
 )
@@ -61,6 +60,15 @@ def check(path: Path, expected: Totals) -> None:
             found = Totals(*(value or 0 for value in connection.execute(query).fetchone()))
             if found != expected:
                 raise BenchmarkFailed(f"{name} adds up to {found}, sent was {expected}")
+        for name in _SUMMARIES:
+            marked_up = connection.execute(_MARKUPS.format(name)).fetchone()[0] or 0
+            if marked_up != expected.cost_nano:
+                raise BenchmarkFailed(f"{name} is marked up to {marked_up}, by 1 it is {expected.cost_nano}")
+
+
+def applied(connection: sqlite3.Connection) -> int:
+    """How many records every view has taken."""
+    return min(int(connection.execute(_APPLIED, (name,)).fetchone()[0]) for name in FOLLOWERS)
 
 
 async def wait_applied(service: Service, records: int, timeout_s: float) -> None:
@@ -68,12 +76,12 @@ async def wait_applied(service: Service, records: int, timeout_s: float) -> None
     deadline_s = clock.monotonic_s() + timeout_s
     with closing(connect(service.data / "genledger.db")) as connection:
         while True:
-            applied = {name: connection.execute(_APPLIED, (name,)).fetchone()[0] for name in FOLLOWERS}
-            if min(applied.values()) >= records:
+            found = applied(connection)
+            if found >= records:
                 return
             service.check()
             if clock.monotonic_s() > deadline_s:
-                raise BenchmarkFailed(f"after {timeout_s:g} s {records} records came to {applied}")
+                raise BenchmarkFailed(f"after {timeout_s:g} s the views have {found} of {records} records")
             await asyncio.sleep(LOOK_S)
 
 

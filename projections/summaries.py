@@ -42,27 +42,25 @@ class Totals:
         self.raw_nano = self.markup_nano = 0
         self.first_s = self.last_s = time_s
 
-    def add(self, sign: int, entry: Entry, raw_nano: int, markup_nano: int, unpriced: int) -> None:
-        """Add what one entry is worth, or take it away."""
-        if sign > 0:
-            self.requests += entry.requests
-            self.prompt_tokens += entry.prompt_tokens
-            self.completion_tokens += entry.completion_tokens
-            self.total_tokens += entry.total_tokens
-            self.raw_nano += raw_nano
-            self.markup_nano += markup_nano
-            self.unpriced += unpriced
-        else:
-            self.requests -= entry.requests
-            self.prompt_tokens -= entry.prompt_tokens
-            self.completion_tokens -= entry.completion_tokens
-            self.total_tokens -= entry.total_tokens
-            self.raw_nano -= raw_nano
-            self.markup_nano -= markup_nano
-            self.unpriced -= unpriced
-
-    def touch(self, time_s: int) -> None:
-        """Remember that a fact of this time touched the row."""
+    def add(
+        self,
+        requests: int,
+        prompt_tokens: int,
+        completion_tokens: int,
+        total_tokens: int,
+        raw_nano: int,
+        markup_nano: int,
+        unpriced: int,
+        time_s: int,
+    ) -> None:
+        """Add what a fact of this time changes."""
+        self.requests += requests
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.total_tokens += total_tokens
+        self.raw_nano += raw_nano
+        self.markup_nano += markup_nano
+        self.unpriced += unpriced
         if time_s > self.last_s:
             self.last_s = time_s
         elif time_s < self.first_s:
@@ -70,15 +68,8 @@ class Totals:
 
     def absorb(self, other: "Totals") -> None:
         """Add what another row adds up to."""
-        self.requests += other.requests
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.total_tokens += other.total_tokens
-        self.raw_nano += other.raw_nano
-        self.markup_nano += other.markup_nano
-        self.unpriced += other.unpriced
-        self.touch(other.first_s)
-        self.touch(other.last_s)
+        self.add(*other.difference(), other.first_s)
+        self.last_s = max(self.last_s, other.last_s)
 
     def difference(self) -> Difference:
         """What it all adds up to."""
@@ -174,23 +165,27 @@ def fold(facts: Sequence[Fact]) -> Changes:
 def _add(changes: Changes, sign: int, entry: Entry, time_ms: int, time_s: int) -> None:
     """What one generation adds to its user's and its model's row: the hottest lines of a rebuild."""
     organization, day = entry.organization, entry.day
-    raw_nano, markup_nano = entry.cost_nano, entry.markup_nano or 0
+    requests, raw_nano, markup_nano = entry.requests, entry.cost_nano, entry.markup_nano or 0
+    prompt, completion, total = entry.prompt_tokens, entry.completion_tokens, entry.total_tokens
     missing = 0
     if raw_nano is None:
         raw_nano, missing = 0, unpriced(entry)
-    user = changes.users.get((organization, day, entry.user))
+    if sign < 0:
+        requests, prompt, completion, total = -requests, -prompt, -completion, -total
+        raw_nano, markup_nano, missing = -raw_nano, -markup_nano, -missing
+    key = (organization, day, entry.user)
+    user = changes.users.get(key)
     if user is None:
-        user = changes.users[organization, day, entry.user] = UserTotals(time_s)
-    user.add(sign, entry, raw_nano, markup_nano, missing)
-    user.touch(time_s)
+        user = changes.users[key] = UserTotals(time_s)
+    user.add(requests, prompt, completion, total, raw_nano, markup_nano, missing, time_s)
     # What is taken away says nothing new of the user, but a row must have some name.
     user.name(entry.user_id or entry.user, time_ms if sign > 0 else -1)
-    model = changes.models.get((organization, day, entry.model))
+    key = (organization, day, entry.model)
+    model = changes.models.get(key)
     if model is None:
-        model = changes.models[organization, day, entry.model] = ModelTotals(time_s)
-    model.add(sign, entry, raw_nano, markup_nano, missing)
-    model.touch(time_s)
-    model.serve(entry.provider, sign * entry.requests, sign * raw_nano)
+        model = changes.models[key] = ModelTotals(time_s)
+    model.add(requests, prompt, completion, total, raw_nano, markup_nano, missing, time_s)
+    model.serve(entry.provider, requests, raw_nano)
 
 
 def _mark(changes: Changes, entry: Entry, time_ms: int) -> None:
@@ -221,8 +216,16 @@ def _add_balance(changes: Changes, sign: int, entry: Entry, time_ms: int) -> Non
         key = (organization, day, entry.model)
         totals = model = changes.models.get(key) or changes.models.setdefault(key, ModelTotals(time_s))
         model.serve(entry.provider, sign * entry.requests, sign * (entry.cost_nano or 0))
-    totals.add(sign, entry, entry.cost_nano or 0, entry.markup_nano or 0, unpriced(entry))
-    totals.touch(time_s)
+    difference: Difference = (
+        sign * entry.requests,
+        sign * entry.prompt_tokens,
+        sign * entry.completion_tokens,
+        sign * entry.total_tokens,
+        sign * (entry.cost_nano or 0),
+        sign * (entry.markup_nano or 0),
+        sign * unpriced(entry),
+    )
+    totals.add(*difference, time_s)
 
 
 class Summaries:

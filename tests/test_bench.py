@@ -9,15 +9,25 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from confluent_kafka.admin import AdminClient
 
-from benchmarks import BenchmarkFailed, report, views
+from benchmarks import BenchmarkFailed, by_hand, report, views
+from benchmarks.bench import Bench
+from benchmarks.cases import NAMES
+from benchmarks.kafka import check_usage
+from benchmarks.latency import percentile
+from benchmarks.preload import fill
 from benchmarks.service import COMMAND
-from benchmarks.traffic import IDS, Totals, make
+from benchmarks.tables import Sums, Tables
+from benchmarks.targets import LIMITS, TARGETS
+from benchmarks.traffic import IDS, Totals, Traffic, deliveries, make
 from projections import schema
 from streams.generation import decode
 
 ROOT = Path(__file__).parents[1]
-TINY = ["--quick", "--seconds", "0.5", "--generations", "2000"]
+EMBEDDED = "latency-100,throughput,by-hand,decode"
+TINY = ["--quick", "--seconds", "0.5", "--generations", "2000", "--only", EMBEDDED]
+ON_KAFKA = ("hand-decode", "hand-both-openrouter", "ours-ledger-openrouter", "ours-road-openrouter")
 LATENCY = {
     "requests",
     "errors",
@@ -31,7 +41,14 @@ LATENCY = {
     "summary_p99_ms",
     "summary_max_ms",
 }
-THROUGHPUT = {"generations", "accepted_per_s", "road_per_s", "busy_answers", "cpu_s_per_1000", "memory_mib"}
+THROUGHPUT = {
+    "generations",
+    "accepted_per_s",
+    "road_per_s",
+    "busy_answers",
+    "cpu_s_per_1000",
+    "memory_max_mib",
+}
 
 
 def _command(*options):
@@ -40,7 +57,7 @@ def _command(*options):
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """One run of everything, as small as it gets, and its page."""
+    """One run of all that is embedded, as small as it gets, and its page."""
     base = tmp_path_factory.mktemp("bench")
     command = _command(*TINY, "--json", "--dir", str(base), "--page", str(base / "page.md"))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -51,12 +68,11 @@ def sample(tmp_path_factory):
 def test_every_case_is_measured(sample):
     """Each case has its figures: as many requests as its rate and time say, all of them answered."""
     _, results = sample
-    for name, count in (("latency-1", 1), ("latency-100", 50), ("latency-1000", 500)):
-        [run] = results.cases[name]
-        assert set(run) == LATENCY
-        assert (run["requests"], run["errors"]) == (count, 0)
-        assert 0 < run["ack_p50_ms"] <= run["ack_p90_ms"] <= run["ack_p99_ms"] <= run["ack_max_ms"]
-        assert 0 < run["summary_p50_ms"] <= run["summary_p99_ms"] <= run["summary_max_ms"]
+    [run] = results.cases["latency-100"]
+    assert set(run) == LATENCY
+    assert (run["requests"], run["errors"]) == (50, 0)
+    assert 0 < run["ack_p50_ms"] <= run["ack_p90_ms"] <= run["ack_p99_ms"] <= run["ack_max_ms"]
+    assert 0 < run["summary_p50_ms"] <= run["summary_p99_ms"] <= run["summary_max_ms"]
     for kind in IDS:
         [run] = results.cases[f"throughput-{kind}"]
         assert set(run) == THROUGHPUT
@@ -67,14 +83,15 @@ def test_every_case_is_measured(sample):
 
 
 def test_the_page_says_how_and_where_and_names_no_machine(sample):
-    """The page has the targets with yes or no, each run, the ratios and the versions, and no path."""
+    """The page has targets with yes or no, least, median and greatest, ratios, versions, and no path."""
     base, results = sample
     text = (base / "page.md").read_text()
     assert text == report.page(results)
     assert sum(line.endswith(("| yes |", "| no |")) for line in text.splitlines()) == 4
-    assert "| latency-1000 | median |" in text
-    assert "| throughput-uuid | 1 |" in text
-    assert "whole road / by-hand-openrouter" in text
+    assert "| latency-100 | median |" in text
+    [row] = [line for line in text.splitlines() if line.startswith("| throughput-uuid: whole road |")]
+    assert row.count("|") == 8
+    assert "| by-hand-uuid |" in row
     assert "- SQLite: 3." in text
     assert str(base) not in text
     assert os.uname().nodename not in text
@@ -142,19 +159,107 @@ def test_the_totals_are_what_the_events_say(kind):
 
 
 def test_figures_that_are_not_exact_fail_the_run(tmp_path):
-    """One nano-dollar that is not in a table ends it."""
+    """One nano-dollar that is not in a table, or is marked up wrongly, ends it."""
     path = tmp_path / "genledger.db"
     schema.upgrade(path)
     views.check(path, Totals())
     with pytest.raises(BenchmarkFailed, match="client_daily_usage adds up to"):
         views.check(path, Totals(0, 0, 1))
+    sums, tables = Sums(), Tables(path)
+    sums.add(("acme", "2026-11-20", "u"), ("acme", "2026-11-20", "m", "p"), (3, 4, 5, 6))
+    tables.write(sums, [("gen-1", "acme", "2026-11-20", 1, 7, 5)], now_s=1)
+    tables.close()
+    with pytest.raises(BenchmarkFailed, match="marked up to 6"):
+        views.check(path, Totals(1, 7, 5))
 
 
 def test_a_percentile_is_a_value_that_was_measured():
     """The nearest rank: of 100 values the 99th is p99, of one value all are it."""
     values = [float(n) for n in range(1, 101)]
-    assert [report.percentile(values, share) for share in (0.5, 0.9, 0.99)] == [50, 90, 99]
-    assert report.percentile([7.0], 0.5) == report.percentile([7.0], 0.99) == 7
+    assert [percentile(values, share) for share in (0.5, 0.9, 0.99)] == [50, 90, 99]
+    assert percentile([7.0], 0.5) == percentile([7.0], 0.99) == 7
+
+
+def test_the_same_work_by_hand_and_by_our_roles_is_measured_on_kafka(kafka, tmp_path):
+    """Each case on Kafka reads its totals back, has a rate beside its limit, and leaves nothing behind."""
+    page = tmp_path / "page.md"
+    command = _command("--quick", "--generations", "3000", "--only", ",".join(ON_KAFKA), "--json")
+    done = subprocess.run(
+        [*command, "--dir", str(tmp_path), "--page", str(page)],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_BOOTSTRAP": kafka.bootstrap},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = msgspec.json.decode(done.stdout, type=report.Results)
+    assert set(results.cases) == set(ON_KAFKA)
+    assert all(run["per_s"] > 0 and run["cpu_us"] > 0 for [run] in results.cases.values())
+    text = page.read_text()
+    assert "| hand-both-openrouter |" in text.partition("quick enough?")[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+    assert not [name for name in _topics(kafka.bootstrap) if name.startswith("bench-")]
+
+
+def _topics(bootstrap):
+    return AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics
+
+
+def test_a_total_that_is_not_exact_fails_a_case_on_kafka(kafka, topic_prefix, tmp_path):
+    """One nano-dollar that no fact has, or one fact that no record has, ends a case."""
+    traffic = make(300, "uuid", seed=3)
+    wrong = Traffic(traffic.lines, traffic.ids, [*traffic.worths[:-1], Totals(1, 0, 1)])
+    source = topic_prefix + "generations"
+    fill(kafka.bootstrap, source, deliveries(traffic))
+    bench = Bench(tmp_path, kafka.bootstrap, wrong, topic_prefix, source)
+    with pytest.raises(BenchmarkFailed, match="usage adds up to"):
+        by_hand.ledger(bench)
+    usage = topic_prefix + "usage"
+    assert check_usage(kafka.bootstrap, usage, 315, traffic.totals()) > 0
+    with pytest.raises(BenchmarkFailed, match=r"314 records were sent, .* has 315 facts"):
+        check_usage(kafka.bootstrap, usage, 314, traffic.totals())
+
+
+def test_five_in_a_hundred_records_come_twice():
+    """The deliveries are all events in order, and one in twenty once more, later, with the same bytes."""
+    traffic = make(1000, "uuid", seed=5)
+    rows = deliveries(traffic)
+    assert len(rows) == 1050
+    assert list(dict.fromkeys(rows)) == [
+        (id.encode(), line) for id, line in zip(traffic.ids, traffic.lines, strict=True)
+    ]
+
+
+def test_a_loop_by_hand_that_is_slow_is_no_limit():
+    """It counts when its ratio to the bare loop comes within 20 % of the prototype's."""
+    cases = {"hand-decode": 355_000, "hand-ledger-openrouter": 81_000, "hand-both-openrouter": 42_000}
+    found = {case: told for case, *_, told in report.loops(_results(cases))}
+    assert found == {"hand-ledger-openrouter": "yes", "hand-both-openrouter": "no"}
+
+
+def test_a_target_is_a_ratio_of_medians_beside_its_raw_figures():
+    """Three quarters of the limit are enough, less is not; what needs more cores is only reported."""
+    cases = {"hand-ledger-uuid": 100_000, "ours-ledger-uuid": 75_000, "hand-both-uuid": 50_000}
+    cases |= {"ours-road-in-one-uuid": 37_000, "ours-road-openrouter": 3, "ours-road-with-two-openrouter": 2}
+    assert {(one.measured, one.met) for one in report.targets(_results(cases))} == {
+        ("0.75 (75,000 / 100,000)", "yes"),
+        ("0.74 (37,000 / 50,000)", "no"),
+        ("0.67 (2 / 3)", "reported: 2 cores"),
+    }
+
+
+def _results(cases):
+    runs = {case: [{"per_s": per_s * factor} for factor in (0.5, 1, 1.5)] for case, per_s in cases.items()}
+    return report.Results("", {}, 1.0, 1, ["0", "0"], runs, cores=2)
+
+
+def test_every_target_and_limit_is_of_a_case_there_is():
+    """A case that is renamed takes its targets with it."""
+    figures = [figure for target in TARGETS for figure in (target.figure, target.of) if figure is not None]
+    named = {case for case, _ in [*figures, *LIMITS, *LIMITS.values()]}
+    assert named <= set(NAMES)
 
 
 def test_the_command_runs_the_benchmarks():
