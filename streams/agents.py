@@ -12,12 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from streams import fact, faultpoints, known, ledger, metrics, records, topics
+from streams import decider, fact, faultpoints, metrics, topics
+from streams.decider import Decider
 from streams.directory import Directory
 from streams.errors import Fenced, LogFull, LogMismatch, LogUnavailable
 from streams.fact import Fact
-from streams.known import Anything, Horizon
-from streams.ledger import Here
 from streams.log.batches import Batch
 from streams.log.interface import Log, Message, Record, Writer
 from streams.rules import Rules
@@ -32,23 +31,10 @@ TAIL_RECORDS = 1000
 _logger = logging.getLogger("genledger.ledger")
 
 
-class Table(Protocol):
+class Table(decider.Table, Protocol):
     """What the ledger needs of its table."""
 
-    def get_many(self, partition: int, keys: Sequence[bytes]) -> Sequence[bytes | None]: ...
-
     def write(self, partition: int, changes: Mapping[bytes, bytes | None], next_offset: int) -> None: ...
-
-
-class Outcome:
-    """What a batch comes to: filled record by record, written at once."""
-
-    def __init__(self) -> None:
-        self.facts: list[Message] = []
-        self.rejected: list[Message] = []
-        self.publish: list[Message] = []
-        self.changes: dict[bytes, Anything | None] = {}
-        self.fates: dict[str, int] = {}
 
 
 class Ledger:
@@ -57,9 +43,8 @@ class Ledger:
     def __init__(self, log: Log, table: Table, rules: Rules, directory: Directory) -> None:
         self._log = log
         self._table = table
-        self._rules = rules
+        self._decider = Decider(table, rules, log.partitions(topics.GENERATIONS))
         self._directory = directory
-        self._partitions = log.partitions(topics.GENERATIONS)
         self._writers: dict[int, Writer] = {}
         self._next: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
@@ -190,66 +175,21 @@ class Ledger:
                 f"partition {partition} was read from {batch.start}, not {self._next[partition]}"
             )
         await self._directory.refresh()
-        outcome = self.decide(batch)
-        changelog = [_changelog(partition, key, value) for key, value in outcome.changes.items()]
+        outcome = self._decider.decide(
+            partition, batch.records, self._next[partition] - 1, self._numbers[partition]
+        )
+        changes = outcome.changes
+        changelog = [Message(topics.SEEN_CHANGELOG, partition, key, value) for key, value in changes.items()]
         messages = [*outcome.facts, *outcome.rejected, *changelog]
         ends = await self._patiently(lambda: writer.commit(messages, batch.next_offset, outcome.publish))
         faultpoints.reached("transaction-committed")
-        if changelog:
-            changes = {message.key or b"": message.value for message in changelog}
+        if changes:
             self._table.write(partition, changes, ends[topics.SEEN_CHANGELOG, partition] + 1)
         faultpoints.reached("store-written")
         self._next[partition] = batch.next_offset
         self._numbers[partition] += len(batch.records)
         for fate, count in outcome.fates.items():
             metrics.RECORDS.labels("ledger", fate).inc(count)
-
-    def decide(self, batch: Batch) -> Outcome:
-        """Every record of a batch, in order; what an earlier one changed is known to a later one."""
-        partition = batch.partition
-        horizon_key = records.horizon_key(partition)
-        keys = list({record.key for record in batch.records if record.key is not None} | {horizon_key})
-        values = dict(zip(keys, self._table.get_many(partition, keys), strict=True))
-        outcome = Outcome()
-        prev, number = self._next[partition] - 1, self._numbers[partition]
-        here = self._here(partition, records.anything_of(values[horizon_key]))
-        for record in batch.records:
-            number += 1
-            self._decide_one(record, prev, number, here, values, outcome)
-            if record.key == horizon_key and horizon_key in outcome.changes:
-                here = self._here(partition, outcome.changes[horizon_key])
-            prev = record.offset
-        return outcome
-
-    def _here(self, partition: int, horizon: Anything | None) -> Here:
-        found = horizon if isinstance(horizon, Horizon) else None
-        return Here(partition, self._partitions, found, self._rules)
-
-    def _decide_one(
-        self,
-        record: Record,
-        prev: int,
-        number: int,
-        here: Here,
-        values: Mapping[bytes, bytes | None],
-        outcome: Outcome,
-    ) -> None:
-        key = record.key
-        if key is None:
-            before = None
-        elif key in outcome.changes:
-            before = outcome.changes[key]
-        else:
-            before = records.anything_of(values[key])
-        decision = ledger.decide(before, record, here)
-        if key is not None and decision.known is not before and decision.known != before:
-            outcome.changes[key] = decision.known
-        value = fact.encode(ledger.fact_of(decision, record, prev, number))
-        outcome.facts.append(Message(topics.USAGE, record.partition, key, value, fact.SCHEMA_HEADERS))
-        outcome.publish.extend(decision.publish)
-        if decision.keep_bytes:
-            outcome.rejected.append(ledger.rejected_message(decision, record))
-        outcome.fates[decision.fate] = outcome.fates.get(decision.fate, 0) + 1
 
     async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
         """Write; while the log is full, or its disk, wait: nothing was written, and nothing is lost."""
@@ -262,8 +202,3 @@ class Ledger:
             else:
                 self.full = False
                 return done
-
-
-def _changelog(partition: int, key: bytes, value: Anything | None) -> Message:
-    encoded = None if value is None else known.encode(value)
-    return Message(topics.SEEN_CHANGELOG, partition, key, encoded)

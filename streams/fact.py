@@ -9,7 +9,7 @@ source record's, `prev` the one handled before it (-1: none), so that a missing 
 version is a record header (`schema: 1`; absent means 1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Literal
 
@@ -54,7 +54,7 @@ FATES: tuple[Fate, ...] = (
 Margin = Literal["", "day", "user", "model"]
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a generation is worth, and where: one side of a fact."""
 
     organization: str
@@ -89,7 +89,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     today_zone: str = ""  # the timezone that `today` is reckoned in; "" means the same as zone
 
 
-class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One decision. `reason` names why a record was not taken; `detail` explains it to a person."""
 
     fate: Fate
@@ -132,15 +132,20 @@ def digest(value: bytes) -> str:
     return blake2b(value, digest_size=8).hexdigest()
 
 
-def effects(fact: Fact) -> Iterator[tuple[int, Entry]]:
-    """The entries that change a total, each with its sign. An empty iterator: no total moves."""
-    if fact.fate in ("counted", "amended", "conflict") or (fact.fate == "opening" and _is_balance(fact)):
-        if fact.minus is not None and fact.minus.requests:
-            yield -1, fact.minus
-        if fact.plus is not None and fact.plus.requests:
-            yield 1, fact.plus
-    elif fact.fate == "voided" and fact.minus is not None and fact.minus.requests:
-        yield -1, fact.minus
+def effects(fact: Fact) -> Sequence[tuple[int, Entry]]:
+    """The entries that change a total, each with its sign. None: no total moves."""
+    fate, plus, minus = fact.fate, fact.plus, fact.minus
+    if fate == "counted" and minus is None and plus is not None and plus.requests:
+        return ((1, plus),)  # nearly all of them
+    found = []
+    if fate in ("counted", "amended", "conflict") or (fate == "opening" and _is_balance(fact)):
+        if minus is not None and minus.requests:
+            found.append((-1, minus))
+        if plus is not None and plus.requests:
+            found.append((1, plus))
+    elif fate == "voided" and minus is not None and minus.requests:
+        found.append((-1, minus))
+    return found
 
 
 def _is_balance(fact: Fact) -> bool:

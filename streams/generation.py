@@ -192,24 +192,37 @@ def checked(wire: Wire, organization: str = "") -> Generation:
 
 
 def _check(event: Generation) -> None:
-    id, organization = event.id, event.organization
-    if not id:
+    id, organization, provider, source = event.id, event.organization, event.provider, event.source
+    finish_reason = event.finish_reason
+    text = f"{id}{organization}{event.user}{event.model}{provider}{source}{finish_reason}{event.session}"
+    # Nearly every event: complete, and what is text of it short, plain and printable.
+    if not (
+        id
+        and organization
+        and event.model
+        and event.prompt_tokens + event.completion_tokens <= event.total_tokens
+        and not id.startswith(RESERVED_IDS)
+        and len(text) <= 256
+        and len(organization) + len(provider) <= 128
+        and len(source) + len(finish_reason) <= 64
+        and text.isascii()
+        and text.isprintable()
+    ):
+        _check_thoroughly(event, text)
+
+
+def _check_thoroughly(event: Generation, text: str) -> None:
+    """Says what is wrong with an event, if anything is. `text` is all that is text of it."""
+    if not event.id:
         raise BadEvent("id", "must not be empty")
-    if not organization:
+    if not event.organization:
         raise BadEvent("organization", "is required, in the event or by the API key")
     if not event.model and not event.void:
         raise BadEvent("model", "is required")
     if event.total_tokens < event.prompt_tokens + event.completion_tokens:
         raise BadEvent("total_tokens", "must not be less than prompt_tokens + completion_tokens")
-    if id.startswith(RESERVED_IDS):
+    if event.id.startswith(RESERVED_IDS):
         raise BadEvent("id", "must not begin with horizon- or balance-, which the log uses itself")
-    source, finish_reason = event.source, event.finish_reason
-    text = (
-        f"{id}{organization}{event.user}{event.model}{event.provider}{source}{finish_reason}{event.session}"
-    )
-    # Nearly every event: short, plain and printable. The smallest bounds are 64 bytes and 128.
-    if len(text) <= 128 and len(source) + len(finish_reason) <= 64 and text.isascii() and text.isprintable():
-        return
     _check_lengths(event)
     if _CONTROL.search(text):
         name = next(n for n in TEXT_BYTES_MAX if _CONTROL.search(getattr(event, n)))
@@ -226,6 +239,9 @@ def _check_lengths(event: Generation) -> None:
 
 def _money(name: str, raw: msgspec.Raw) -> int | None:
     text = bytes(raw)
+    whole, _, digits = text.strip(b'"').partition(b".")
+    if whole == b"0" and len(digits) <= 9 and digits.isdigit():
+        return int(digits) * money.SCALE[len(digits)]  # nearly every cost there is
     if text == b"null":
         return None
     if len(text) > 2 and text[:1] == b'"':

@@ -15,7 +15,7 @@ import msgspec
 from streams import generation, records, times, topics, version
 from streams.errors import BadEvent
 from streams.fact import Entry, Fact, Fate
-from streams.generation import Generation
+from streams.generation import SCHEMA_HEADERS, Generation
 from streams.known import Anything, Balance, Horizon, Known
 from streams.log.interface import Message, Record
 from streams.log.partition import partition_of
@@ -36,6 +36,8 @@ class Here(msgspec.Struct, frozen=True, gc=False):
     partitions: int
     horizon: Horizon | None
     rules: Rules
+    # By organisation and log time, for the batch that this is made for: many of its records share both.
+    todays: dict[tuple[str, int], tuple[str, str]] = msgspec.field(default_factory=dict)
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -52,19 +54,23 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     keep_bytes: bool = False
 
 
-def decide(known: Anything | None, record: Record, here: Here) -> Decision:
-    """The first row of the design's table that fits."""
-    kind = records.header(record, records.KIND) if record.headers else None
+def decide(known: Anything | None, record: Record, here: Here, home: int | None = None) -> Decision:
+    """The first row of the design's table that fits. `home` is the key's partition, if it is known."""
+    headers, key = record.headers, record.key
+    kind = None if not headers or headers == SCHEMA_HEADERS else records.header(record, records.KIND)
     try:
-        if kind == records.HORIZON and record.key == records.horizon_key(here.partition):
+        if kind == records.HORIZON and key == records.horizon_key(here.partition):
             return _horizon(known, record)
-        if record.key is not None and partition_of(record.key, here.partitions) != here.partition:
+        if home is None and key is not None:
+            home = partition_of(key, here.partitions)
+        if home is not None and home != here.partition:
             return _rerouted(known, record, here)
         if record.value is None:
             return _forgotten(known, record, here, kind)
         if kind == records.OPENING:
             return _opening(known, record, here)
-        event, carried = records.event_of(record), records.carried_of(record)
+        event = records.event_of(record)
+        carried = records.carried_of(record) if kind == records.WINNER else None
         if carried is None:
             _check_taken(event, record, here)
         elif event.created_ns is None and carried.dated_ns is None:
@@ -72,6 +78,37 @@ def decide(known: Anything | None, record: Record, here: Here) -> Decision:
         return _generation(known, event, carried, record, here)
     except BadEvent as error:
         return _quarantined(known, error, record, here)
+
+
+def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, Known] | None:
+    """What `decide` and `fact_of` say of nearly every record: a plain event of an id that nobody knows.
+
+    The caller has seen to it that it is one, in its own partition. None: it is wrong, undated, a void or
+    before the horizon, and `decide` is to be asked.
+    """
+    try:
+        event = generation.decode(record.value or b"")
+    except BadEvent:
+        return None
+    created_ns, horizon = event.created_ns, here.horizon
+    if (
+        created_ns is None
+        or event.void
+        or event.id.encode() != record.key
+        or created_ns > record.time_ms * times.MS_NS + generation.EARLY_NS_MAX
+        or (horizon is not None and created_ns < horizon.horizon_ns)
+        or not here.rules.accepts(event.organization, record.time_ms)
+    ):
+        return None
+    if event.metadata:
+        event = msgspec.structs.replace(event, metadata=b"")
+    terms = here.rules.terms(event.organization, event.user, created_ns, record.time_ms)
+    known = Known(event, terms, None, created_ns)
+    plus = _entry(known, record, here)
+    told = Fact(
+        "counted", event.id, record.partition, record.offset, prev, record.time_ms, plus, number=number
+    )
+    return told, known
 
 
 def _horizon(known: Anything | None, record: Record) -> Decision:
@@ -158,8 +195,11 @@ def _generation(
 
 def _unknown(fresh: Known, record: Record, here: Here) -> Decision:
     horizon = here.horizon
-    forced = records.header(record, records.FORCE) is not None
-    if horizon is not None and _date_ns(fresh) < horizon.horizon_ns and not forced:
+    if (
+        horizon is not None
+        and _date_ns(fresh) < horizon.horizon_ns
+        and records.header(record, records.FORCE) is None
+    ):
         return Decision(
             "expired",
             None,
@@ -254,42 +294,51 @@ def _entry(known: Known, record: Record, here: Here) -> Entry:
     event, terms = known.winner, known.terms
     cost_nano = event.cost_nano
     void = event.void
-    today, today_zone = here.rules.today(event.organization, record.time_ms)
+    today, today_zone = _today(event.organization, record.time_ms, here)
+    # By position, in the order of the fields: by name it takes twice as long.
     return Entry(
-        organization=event.organization,
-        day=terms.day,
-        today=today,
-        model=event.model,
-        user=event.user,
-        user_id=terms.user_id,
-        provider=event.provider,
-        requests=0 if void else 1,
-        prompt_tokens=0 if void else event.prompt_tokens,
-        completion_tokens=0 if void else event.completion_tokens,
-        total_tokens=0 if void else event.total_tokens,
-        cost_nano=None if void else cost_nano,
-        markup_nano=None if void or cost_nano is None else marked_up(cost_nano, terms.rate),
-        created_ns=_date_ns(known),
-        dated=event.created_ns is None,
-        rate=terms.rate,
-        zone=terms.zone,
-        source=event.source,
-        authority=event.authority,
-        revision=event.revision,
-        reasoning_tokens=event.reasoning_tokens,
-        cached_tokens=event.cached_tokens,
-        upstream_cost_nano=event.upstream_cost_nano,
-        is_byok=event.is_byok,
-        latency_ms=event.latency_ms,
-        finish_reason=event.finish_reason,
-        session=event.session,
+        event.organization,
+        terms.day,
+        today,
+        event.model,
+        event.user,
+        terms.user_id,
+        event.provider,
+        0 if void else 1,
+        0 if void else event.prompt_tokens,
+        0 if void else event.completion_tokens,
+        0 if void else event.total_tokens,
+        None if void else cost_nano,
+        None if void or cost_nano is None else marked_up(cost_nano, terms.rate),
+        _date_ns(known),
+        event.created_ns is None,
+        terms.rate,
+        terms.zone,
+        event.source,
+        event.authority,
+        event.revision,
+        event.reasoning_tokens,
+        event.cached_tokens,
+        event.upstream_cost_nano,
+        event.is_byok,
+        event.latency_ms,
+        event.finish_reason,
+        event.session,
         today_zone="" if today_zone == terms.zone else today_zone,
     )
 
 
+def _today(organization: str, time_ms: int, here: Here) -> tuple[str, str]:
+    key = organization, time_ms
+    found = here.todays.get(key)
+    if found is None:
+        found = here.todays[key] = here.rules.today(organization, time_ms)
+    return found
+
+
 def _margin(balance: Balance, record: Record, here: Here) -> Entry:
     """What an opening balance is worth: one row of one table."""
-    today, today_zone = here.rules.today(balance.organization, record.time_ms)
+    today, today_zone = _today(balance.organization, record.time_ms, here)
     return Entry(
         organization=balance.organization,
         day=balance.day,
@@ -311,22 +360,27 @@ def _margin(balance: Balance, record: Record, here: Here) -> Entry:
 
 def fact_of(decision: Decision, record: Record, prev: int, number: int = 0) -> Fact:
     """The decision as the log keeps it."""
-    retention = decision.retention
+    id, retention = (record.key or b"").decode(errors="backslashreplace")[:1024], decision.retention
+    run, cutoff_ns, horizon_ns = "", None, None
+    if retention is not None:
+        run, cutoff_ns = retention.run, retention.cutoff_ns
+        horizon_ns = retention.horizon_ns if decision.fate == "horizon" else None
+    # By position, as in `_entry`.
     return Fact(
-        fate=decision.fate,
-        id=(record.key or b"").decode(errors="backslashreplace")[:1024],
-        partition=record.partition,
-        offset=record.offset,
-        prev=prev,
-        number=number,
-        time_ms=record.time_ms,
-        plus=decision.plus,
-        minus=decision.minus,
-        reason=decision.reason,
-        detail=decision.detail,
-        run=retention.run if retention else "",
-        cutoff_ns=retention.cutoff_ns if retention else None,
-        horizon_ns=retention.horizon_ns if retention and decision.fate == "horizon" else None,
+        decision.fate,
+        id,
+        record.partition,
+        record.offset,
+        prev,
+        record.time_ms,
+        decision.plus,
+        decision.minus,
+        decision.reason,
+        decision.detail,
+        run,
+        cutoff_ns,
+        horizon_ns,
+        number,
     )
 
 

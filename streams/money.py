@@ -20,7 +20,8 @@ COST_NANO_MAX = 1_000_000 * NANO
 TEXT_LENGTH_MAX = 64
 RATE_MAX = Decimal(1000)
 
-_SCALE: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
+# What a last digit is worth, by the number of digits behind the point.
+SCALE: tuple[int, ...] = tuple(10 ** (9 - digits) for digits in range(10))
 # Wide enough that no step before the one rounding to the nano-dollar can round.
 _EXACT = Context(prec=160, rounding=ROUND_HALF_EVEN)
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,11})(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3}))?")
@@ -29,15 +30,6 @@ _RATE = re.compile(r"(0|[1-9][0-9]{0,3})(?:\.[0-9]{1,12})?")
 
 def nano_of(text: str) -> int:
     """Decimal text to nano-dollars; `ValueError` says what is wrong with it."""
-    whole, _, fraction = text.partition(".")
-    if (
-        len(whole) == 1
-        and 1 <= len(fraction) <= 9
-        and whole.isdigit()
-        and fraction.isdigit()
-        and text.isascii()
-    ):
-        return int(whole) * NANO + int(fraction) * _SCALE[len(fraction)]  # nearly every cost there is
     match = _NUMBER.fullmatch(text) if len(text) <= TEXT_LENGTH_MAX else None
     if match is None:
         raise ValueError("must be a decimal number of dollars, 0 or more, of at most 64 characters")

@@ -10,7 +10,6 @@ A leap second (:60) is the last nanosecond of its minute: the same day. Digits b
 """
 
 import re
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +27,7 @@ _TIME = re.compile(
     r"(?:\.([0-9]{1,18}))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_NS = {f":{second:02d}Z": second * SECOND_NS for second in range(60)}
 _FIRST_DAY = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH).days
 _LAST_DAY = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH).days
 _DATE = re.compile(r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}")
@@ -36,12 +36,25 @@ _WANTED = "must be a time such as 2026-11-20T10:00:00Z: with a zone, from the ye
 
 def nanoseconds_of(text: str) -> int:
     """RFC 3339 text as nanoseconds since 1970; `ValueError` says what is wrong with it."""
-    if len(text) == 20 and text[4] == text[7] == "-" and text[13] == text[16] == ":" and text[19] == "Z":
-        # Nearly every event: twice as fast as taking the text apart.
-        with suppress(ValueError):
-            since = datetime.fromisoformat(text) - _EPOCH
-            if _FIRST_DAY <= since.days < _LAST_DAY and text[10] == "T":
-                return (since.days * 86_400 + since.seconds) * SECOND_NS
+    # Nearly every event: its minute was seen before, and its second has no digits behind it, or three.
+    second_ns = _SECONDS_NS.get(text[16:])
+    if second_ns is not None:
+        return _minute_ns(text[:16]) + second_ns
+    digits = text[20:23]
+    if len(text) == 24 and text[19] == "." and digits.isdigit() and digits.isascii():
+        second_ns = _SECONDS_NS.get(f"{text[16:19]}{text[23]}")
+        if second_ns is not None:
+            return _minute_ns(text[:16]) + second_ns + int(digits) * MS_NS
+    return _nanoseconds_of(text)
+
+
+@lru_cache(maxsize=16_384)
+def _minute_ns(text: str) -> int:
+    """The instant at which a minute of UTC such as 2026-11-20T10:00 begins."""
+    return _nanoseconds_of(f"{text}:00Z")
+
+
+def _nanoseconds_of(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(_WANTED)

@@ -24,6 +24,8 @@ _IDENTITY = b"\x00identity"
 BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
 BLOOM_BITS = 10
+# Of the write buffer, for a filter of its own: nearly every id asked for is new, and need not be looked for.
+WRITE_BUFFER_BLOOM = 0.02
 LOG_FILES_KEPT = 2
 
 
@@ -123,5 +125,7 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_memtable_prefix_bloom_ratio(WRITE_BUFFER_BLOOM)
+    options.set_memtable_whole_key_filtering(True)
     options.set_keep_log_file_num(LOG_FILES_KEPT)
     return options

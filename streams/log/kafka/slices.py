@@ -21,10 +21,17 @@ from streams.log.interface import Headers, Record
 from streams.log.kafka.lenient import LenientRecords
 
 NO_HEADERS: Headers = ()
+# What nearly every record has, as aiokafka and as we have it: made once.
+SCHEMA_LIST, SCHEMA_HEADERS = [("schema", b"1")], (("schema", b"1"),)
 
 
 class _Records(PartitionRecords):
     """Yields our records, not aiokafka's: one object for each, not two."""
+
+    def __iter__(self) -> Iterator[Record]:
+        """The generator itself: aiokafka's own step around it takes as long as making the record."""
+        records: Iterator[Record] = self._records_iterator
+        return records
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
         headers = record.headers
@@ -35,9 +42,13 @@ class _Records(PartitionRecords):
             record.timestamp,
             record.key,
             record.value,
-            # A header may be null on Kafka; here it is empty.
-            tuple((name, value or b"") for name, value in headers) if headers else NO_HEADERS,
+            NO_HEADERS if not headers else SCHEMA_HEADERS if headers == SCHEMA_LIST else _headers(headers),
         )
+
+
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
+    """A header may be null on Kafka; here it is empty."""
+    return tuple((name, value or b"") for name, value in headers)
 
 
 class Slice:
