@@ -12,17 +12,28 @@ of another log is no copy of this one.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
 
 # Keys are ids, which hold no control characters.
 _OFFSET = b"\x00offset"
 _IDENTITY = b"\x00identity"
 
-BLOCK_CACHE_BYTES = 32 * 1024 * 1024
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
+# Of all shelves of a process together: of each, they would grow with the partitions.
+BLOCK_CACHE_BYTES = 64 * 1024 * 1024
+WRITE_BUFFERS_BYTES = 96 * 1024 * 1024
 BLOOM_BITS = 10
 # Of the write buffer, for a filter of its own: nearly every id asked for is new, and need not be looked for.
 WRITE_BUFFER_BLOOM = 0.02
@@ -118,13 +129,25 @@ def _unlogged() -> WriteOptions:
     return options
 
 
+@cache
+def _cache() -> Cache:
+    return Cache(BLOCK_CACHE_BYTES)
+
+
+@cache
+def _buffers() -> WriteBufferManager:
+    # Beyond the bound a buffer is written out sooner; nobody waits for it.
+    return WriteBufferManager(WRITE_BUFFERS_BYTES, False)
+
+
 def _options() -> Options:
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    blocks.set_block_cache(_cache())
     blocks.set_bloom_filter(BLOOM_BITS, False)
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_write_buffer_manager(_buffers())
     options.set_memtable_prefix_bloom_ratio(WRITE_BUFFER_BLOOM)
     options.set_memtable_whole_key_filtering(True)
     options.set_keep_log_file_num(LOG_FILES_KEPT)
