@@ -37,7 +37,7 @@ def prove(
     The service may run, and traffic go on: both are compared at the same
     positions. Each fact's own markup is reckoned again too. What differs is
     shown row by row, with the generations that explain it; `genledger explain`
-    tells their history. The result is kept for `genledger status`.
+    tells their history. The result of a whole proof is kept for `genledger status`.
 
     GENLEDGER_PROVE_AT has it done every night.
     """
@@ -52,7 +52,8 @@ def prove(
         found = proof.prove(
             settings, parts, workplace(live), live, lambda what, p: progress.moved(p.done, p.total, what)
         )
-    keep_result(live, found)
+    if projection is None:  # a part that holds says nothing of the rest
+        keep_result(live, found)
     if json:
         print_json(_whole(found))
     _tell(found, shown=not json)

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from genledger.options import Data, DryRun, Json, WrongUse, load
 from genledger.output import print_json, say, visible
 from genledger.progress import Progress
+from projections.rebuild.aside import origin_of
 from projections.rebuild.plan import Part, Plan, parts_of
 from streams import times
 from streams.errors import GenledgerError, ViewBusy
@@ -78,6 +79,9 @@ def _check(plan: Plan, into: Path | None) -> None:
         raise WrongUse("--from-topic generations needs --into: the books of the live views count all records")
     if into is not None and into.exists():
         raise WrongUse(f"{visible(into)} is there already: name another file, or move it away")
+    part = None if into is None else _building(plan, into)
+    if part is not None and part.exists() and origin_of(part) is None:
+        raise WrongUse(f"{visible(part)} is there, and is no rebuild: move it away, or name another file")
     if into is not None and not into.absolute().parent.is_dir():
         raise WrongUse(f"--into: there is no folder {visible(into.parent)}")
 
@@ -100,15 +104,22 @@ def _into(plan: Plan, into: Path) -> dict[str, object]:
 
 
 def _swapped(plan: Plan) -> dict[str, object]:
-    from genledger.roles.rebuilt import BUILT, HANDED_OVER
+    from genledger.roles.rebuilt import BUILT, HANDED_OVER, refused
     from genledger.roles.views import path_of
     from projections.rebuild.build import build
+    from streams.log.backends import is_embedded
 
     database = path_of(plan.settings)
+    if not is_embedded(plan.settings) and not database.exists():
+        raise GenledgerError(
+            f"there are no views in {plan.settings.data}: run this where the summaries worker keeps them (a"
+            " worker that has lost them makes them again by itself), or rebuild with --into"
+        )
     handed_over = database.with_name(HANDED_OVER)
     _finish_earlier(plan.settings, database, handed_over)
     with Progress("rebuilding", "records") as progress:
         aside = build(plan, database.with_name(BUILT), lambda p: progress.moved(p.done, p.total))
+        refused(database).unlink(missing_ok=True)
         aside.hand_over(handed_over)
     built_s = progress.seconds
     say(f"{progress.done:,} records rebuilt in {built_s:.1f} s; now they take the place of the live ones")

@@ -9,7 +9,7 @@ can't be taken goes back to where it was built, with the reason beside it.
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from genledger.roles.tasks import keep
@@ -48,8 +48,10 @@ async def take_over(database: Database, log: Log) -> str:
         await swap(database, built, log)
     except GenledgerError as error:
         _logger.error("the rebuilt views can't be taken over: %s", error)
-        _refused(database.path).write_text(str(error))
+        # Away with the order first: the live views go on, whether there is room for the reason or not.
         built.rename(database.path.with_name(BUILT))
+        with suppress(OSError):
+            refused(database.path).write_text(str(error))
         return str(error)
     built.unlink()
     _logger.info("the views were replaced by rebuilt ones in %.1f s", clock.monotonic_s() - started_s)
@@ -57,14 +59,15 @@ async def take_over(database: Database, log: Log) -> str:
 
 
 def refusal(database: Path) -> str:
-    """Why the last one was refused; said once."""
-    path = _refused(database)
-    if not path.exists():
+    """Why the last one was refused, '' if it was not; said once."""
+    if not database.with_name(BUILT).exists():
         return ""
-    reason = path.read_text()
-    path.unlink()
-    return reason
+    path = refused(database)
+    reason = path.read_text() if path.exists() else ""
+    path.unlink(missing_ok=True)
+    return reason or "the rebuilt views were not taken over: the service's log says why"
 
 
-def _refused(database: Path) -> Path:
+def refused(database: Path) -> Path:
+    """Where the reason of a refusal is left for the command."""
     return database.with_name(REFUSED)

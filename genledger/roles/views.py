@@ -90,6 +90,6 @@ def wal_alarm(database: Path, most_bytes: int) -> str:
     if size_bytes <= most_bytes:
         return ""
     return (
-        f"its write-ahead log has grown to {size_bytes} bytes: some process holds a read transaction open."
-        " Writing goes on; end that reader before the disk is full"
+        f"its write-ahead log has grown to {size_bytes} bytes: some process holds a read transaction open, or"
+        " the views have just been replaced. Writing goes on; end that reader before the disk is full"
     )

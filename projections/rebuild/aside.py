@@ -9,8 +9,8 @@ other views, is thrown away.
 """
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -55,11 +55,11 @@ class Aside:
         self._uncommitted = 0
 
     @classmethod
-    def open(cls, path: Path, origin: Origin) -> "Aside":
+    def open(cls, path: Path, origin: Origin, *, anew: bool = False) -> "Aside":
         """The file as it was left, if it was begun so; else a new one. `ViewBusy` while another has it."""
         lock = FileLock(path)
         try:
-            if origin_of(path) != origin:
+            if anew or origin_of(path) != origin:
                 remove(path)
             if not path.exists():
                 _make(path, origin)
@@ -89,31 +89,46 @@ class Aside:
 
     def commit(self) -> None:
         """Keep what was taken."""
-        if self.connection.in_transaction:
-            self.connection.execute("COMMIT")
-            faultpoints.reached("rebuild")
+        try:
+            if self.connection.in_transaction:
+                self.connection.execute("COMMIT")
+                faultpoints.reached("rebuild")
+        except sqlite3.Error as error:
+            raise self._told(error) from error
         self._uncommitted = 0
 
     def finish(self, path: Path) -> None:
         """Make what is left of it, and one whole file of it all under its own name; it is closed."""
-        try:
+        with self._ending():
             self.commit()
+            # All or nothing: with some of its indexes it could neither be gone on with nor be finished.
+            self.connection.execute("BEGIN")
             for statement in _late(self.connection):
                 self.connection.execute(statement)
             self.connection.execute("DROP TABLE rebuild")
-        except sqlite3.Error as error:
-            raise self._told(error) from error
+            self.connection.execute("COMMIT")
         self.hand_over(path)
 
     def hand_over(self, path: Path) -> None:
         """Close it as one file, under the name by which others take it."""
-        try:
+        with self._ending():
             self.commit()
             self.connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-        except sqlite3.Error as error:
-            raise self._told(error) from error
         self.close()
         self.path.rename(path)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """What fails leaves the file closed, for the next run to go on with."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            told = self._told(error)
+            self.close()
+            raise told from error
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close it as it is: the next run goes on from here."""
@@ -201,7 +216,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         "synchronous = NORMAL",
         f"cache_size = -{CACHE_KIB}",
         f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        "temp_store = MEMORY",
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection

@@ -48,10 +48,10 @@ def build(plan: Plan, path: Path, told: Told = lambda _: None, heard: Heard = la
     tables = path.with_name(path.name + ".tables")
     if plan.source == "generations":
         plan = msgspec.structs.replace(plan, tables=str(tables))
-    aside = Aside.open(path, origin(plan, identity))
+    aside = Aside.open(path, origin(plan, identity), anew=plan.anew or plan.source == "generations")
     try:
         shutil.rmtree(tables, ignore_errors=True)
-        if plan.source == "generations" or not asyncio.run(_goes_on(plan, aside)):
+        if not asyncio.run(_goes_on(plan, aside)):
             aside.remove()
             aside = Aside.open(path, origin(plan, identity))
         bring(plan, aside, places, told, heard)
@@ -111,7 +111,7 @@ def _ready(running: Mapping[Connection, Reader]) -> list[Connection]:
 def _said(one: Reader) -> Begun | Step | Ended:
     try:
         said: Begun | Step | Ended = one.connection.recv()
-    except EOFError:
+    except (EOFError, OSError):  # killed between two messages, or inside one
         raise ViewError("a process that read the log has died: begin again, it goes on from here") from None
     if isinstance(said, Ended) and said.error:
         raise ViewError(said.error)

@@ -60,6 +60,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     until_ms: int | None = None
     stops: Stops | None = None
     checks: bool = False
+    #: Whether to throw away what an earlier rebuild has left.
+    anew: bool = False
     #: Where to keep what is known of ids, when events are decided anew.
     tables: str | None = None
 

@@ -25,7 +25,7 @@ from projections.rebuild.compare import Difference, Differences, differences
 from projections.rebuild.courses import Contradiction
 from projections.rebuild.plan import Part, Plan, Stops, tables_of
 from streams import clock, topics
-from streams.errors import ViewError
+from streams.errors import ViewBusy, ViewError
 from streams.log.backends import open_log
 from streams.settings import Settings
 
@@ -97,14 +97,17 @@ def prove(
         records = progress.done
         told("rebuilding", progress)
 
-    remove(path)
-    with closing(_reader(live)) as connection:
-        plan = Plan(settings=settings, parts=parts, stops=_stops(stands(connection)), checks=True)
-        aside = build.build(plan, path, rebuilding, heard)
-        try:
-            looked = _look(connection, plan, aside, heard)
-        finally:
-            aside.remove()
+    try:
+        with closing(_reader(live)) as connection:
+            stops = _stops(stands(connection))
+            plan = Plan(settings=settings, parts=parts, stops=stops, checks=True, anew=True)
+            aside = _built(plan, path, rebuilding, heard)
+            try:
+                looked = _look(connection, plan, aside, heard)
+            finally:
+                aside.remove()
+    except (sqlite3.Error, OSError) as error:
+        raise ViewError(f"{live} can't be proven: {error}") from error
     findings = asyncio.run(_explained(settings, looked, told))
     return Proof(
         time_ms=started_ms,
@@ -119,6 +122,17 @@ def prove(
         contradicting=counted,
         strays=looked.strays,
     )
+
+
+def _built(plan: Plan, path: Path, told: build.Told, heard: build.Heard) -> Aside:
+    """Rebuilt as far as the live views stood; nothing is left of what is interrupted."""
+    try:
+        return build.build(plan, path, told, heard)
+    except ViewBusy:
+        raise
+    except BaseException:
+        remove(path)
+        raise
 
 
 def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, heard: build.Heard) -> Looked:

@@ -12,22 +12,24 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from projections.rebuild.aside import Origin, origin_of, stands
+from projections.rebuild.aside import Origin, origin_of, positions_of, stands
 from projections.rebuild.courses import READ_RECORDS
 from projections.rebuild.plan import VIEWS, Place, tables_of, topics_of
-from projections.stores.pieces import PIECE_ROWS_MAX
 from projections.stores.sqlite import Database, holds, read_position, write
 from projections.view import Position, View, folded, position_name
 from streams import faultpoints
-from streams.errors import LogMismatch, SchemaMismatch
+from streams.errors import LogMismatch, SchemaMismatch, ViewFull
 from streams.log.interface import Log
 
 SHADOW = "shadow_"
+# Some 20 ms of work, in a transaction of its own.
+COPIED_ROWS_MAX = 2000
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -47,7 +49,9 @@ async def swap(database: Database, built: Path, log: Log) -> None:
         raise LogMismatch(f"{built} was not rebuilt from this log: begin `genledger replay` again")
     views = [VIEWS[name] for name in origin.versions]
     _check(origin, views)
+    await _check_reach(built, log)
     async with database.exclusively() as connection:
+        _detach(connection)
         _drop_shadows(connection)
         connection.execute("ATTACH ? AS built", (_read_only(built),))
     try:
@@ -62,8 +66,10 @@ async def swap(database: Database, built: Path, log: Log) -> None:
             await _exchange(database, connection, tables, views, log)
     finally:
         async with database.exclusively() as connection:
-            _drop_shadows(connection)
-            connection.execute("DETACH built")
+            _detach(connection)
+        with suppress(ViewFull):  # they go at the next swap
+            async with database.exclusively() as connection:
+                _drop_shadows(connection)
 
 
 def _read_only(path: Path) -> str:
@@ -74,6 +80,22 @@ def _check(origin: Origin, views: Sequence[View[Any, Any]]) -> None:
     revision = Origin("", "", (), {}, None).revision
     if origin.revision != revision or any(origin.versions[view.name] != view.version for view in views):
         raise SchemaMismatch("the views were rebuilt by another version: begin `genledger replay` again")
+
+
+async def _check_reach(built: Path, log: Log) -> None:
+    """The log may have been cut back since: rows of facts that it lacks would never be left again."""
+    for (view, topic, partition), position in positions_of(built).items():
+        if partition >= log.partitions(topic) or not await holds(log, topic, partition, position):
+            raise LogMismatch(
+                f"{built}: {view} has taken record {position.usage_offset} of {topic}/{partition}, which this"
+                " log does not have: begin `genledger replay` again"
+            )
+
+
+def _detach(connection: sqlite3.Connection) -> None:
+    """Let go of a rebuilt file, also of one that an earlier swap could not let go of."""
+    if "built" in {row[1] for row in connection.execute("PRAGMA database_list").fetchall()}:
+        connection.execute("DETACH built")
 
 
 def _drop_shadows(connection: sqlite3.Connection) -> None:
@@ -105,7 +127,7 @@ async def _copy(database: Database, table: Table) -> None:
         async with database.exclusively() as connection:
             last = connection.execute(
                 f"SELECT {key} FROM built.{table.name} {beyond} ORDER BY {key} LIMIT 1 OFFSET ?",
-                (*after, PIECE_ROWS_MAX - 1),
+                (*after, COPIED_ROWS_MAX - 1),
             ).fetchone()
             within, values = (beyond, after)
             if last is not None:
@@ -133,6 +155,26 @@ async def _exchange(
     log: Log,
 ) -> None:
     """The one transaction: nobody else has the connection, and readers see nothing of it until its end."""
+    # Sorting for an index needs room by the million of rows: on disk. And a view that somebody has made over
+    # our tables must not stop the renaming: it finds the new table by its name.
+    connection.execute("PRAGMA temp_store = FILE")
+    connection.execute("PRAGMA legacy_alter_table = ON")
+    try:
+        await _in_one_transaction(database, connection, tables, views, log)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("PRAGMA legacy_alter_table = OFF")
+        connection.execute("PRAGMA temp_store = MEMORY")
+
+
+async def _in_one_transaction(
+    database: Database,
+    connection: sqlite3.Connection,
+    tables: Sequence[Table],
+    views: Sequence[View[Any, Any]],
+    log: Log,
+) -> None:
     connection.execute("BEGIN IMMEDIATE")
     names = [view.name for view in views]
     live = {place: position for place, position in stands(connection).items() if place[0] in names}
@@ -147,7 +189,7 @@ async def _exchange(
         for view in topics_of(views)[place[0]]:
             await _catch_up(connection, view, place, live.get((view.name, *place)), log)
     faultpoints.reached("swap-transaction")
-    connection.execute("COMMIT")
+    await database.in_thread(lambda: connection.execute("COMMIT"))
     database.swaps += 1
     faultpoints.reached("swapped")
 
@@ -171,7 +213,7 @@ async def _catch_up(
 
     Views of another log, which stand where this one has nothing, are what is being replaced: no target.
     """
-    if target is None or not await holds(log, *place, target):
+    if target is None or place[1] >= log.partitions(place[0]) or not await holds(log, *place, target):
         return
     while (stand := read_position(connection, view, *place)).usage_offset < target.usage_offset:
         room = target.usage_offset - stand.usage_offset

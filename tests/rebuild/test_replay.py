@@ -221,6 +221,14 @@ def test_wrong_use_is_told_before_anything_is_done(tmp_path, monkeypatch, capsys
     assert (tmp_path / "there.db").read_bytes() == b"mine"
 
 
+def test_on_a_cluster_views_that_are_elsewhere_are_not_made_here(tmp_path, monkeypatch, capsys):
+    """Run on the wrong machine it makes no second database, and says where to run it."""
+    monkeypatch.setenv("GENLEDGER_BROKER", "kafka://127.0.0.1:1")
+    assert run(["replay", "--data", str(tmp_path)]) == 1
+    assert "where the summaries worker keeps them" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_without_a_log_is_an_error_that_says_so(tmp_path, capsys):
     """Nothing to rebuild from: exit code 1, and nothing is made."""
     assert run(["replay", "--data", str(tmp_path / "nothing")]) == 1
