@@ -43,6 +43,7 @@ def test_known_ids_are_looked_up_in_a_process_of_their_own(store, tmp_path):
     assert (figures["disk_mib"] > 0) == (store == "rocksdb")
 
 
+@pytest.mark.soak  # three starts of a service: the case itself asserts what it measures
 def test_a_service_that_knows_ids_is_measured(tmp_path):
     """A service reads back ids that it never decided, goes on, and its tables add up to what it was sent."""
     figures = known_ids.served(IDS, "openrouter", tmp_path)

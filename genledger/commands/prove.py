@@ -68,7 +68,7 @@ def _whole(found: Proof) -> dict[str, Any]:
 def _tell(found: Proof, *, shown: bool) -> None:
     if shown:
         for finding in found.findings:
-            print(_text_of(finding))
+            print(text_of(finding))
         for wrong in found.contradictions:
             print(f"fact of {visible(wrong.id)}: {wrong.text}")
         for text in found.strays:
@@ -86,7 +86,8 @@ def _tell(found: Proof, *, shown: bool) -> None:
     )
 
 
-def _text_of(finding: Finding) -> str:
+def text_of(finding: Finding) -> str:
+    """A row that differs, column by column, and who explains it."""
     row, blamed = finding.row, finding.blamed
     key = " ".join(visible(value) for value in row.key.values())
     lines = [f"{row.table} {key}: {_state(finding)}"]

@@ -77,6 +77,26 @@ class Looked(msgspec.Struct, frozen=True):
 Told = Callable[[str, Progress], None]
 
 
+class Seen:
+    """What is seen while it is rebuilt."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self.records = 0
+        self.contradictions: list[Contradiction] = []
+        self.contradicting = 0
+
+    def progress(self, progress: Progress) -> None:
+        """So many records were read."""
+        self.records = progress.done
+        self._told("rebuilding", progress)
+
+    def contradict(self, found: Sequence[Contradiction]) -> None:
+        """Facts that contradict themselves: the first of them, and how many."""
+        self.contradicting += len(found)
+        self.contradictions += found[: CONTRADICTIONS_KEPT_MAX - len(self.contradictions)]
+
+
 def prove(
     settings: Settings, parts: tuple[Part, ...], path: Path, live: Path, told: Told = lambda *_: None
 ) -> Proof:
@@ -84,26 +104,14 @@ def prove(
     if not live.exists():
         raise ViewError(f"{live} does not exist: there are no views to prove. Name the folder with --data")
     started_s, started_ms = clock.monotonic_s(), clock.now_ms()
-    wrong: list[Contradiction] = []
-    records = counted = 0
-
-    def heard(contradictions: Sequence[Contradiction]) -> None:
-        nonlocal counted
-        counted += len(contradictions)
-        wrong.extend(contradictions[: CONTRADICTIONS_KEPT_MAX - len(wrong)])
-
-    def rebuilding(progress: Progress) -> None:
-        nonlocal records
-        records = progress.done
-        told("rebuilding", progress)
-
+    seen = Seen(told)
     try:
         with closing(_reader(live)) as connection:
             stops = _stops(stands(connection))
             plan = Plan(settings=settings, parts=parts, stops=stops, checks=True, anew=True)
-            aside = _built(plan, path, rebuilding, heard)
+            aside = _built(plan, path, seen)
             try:
-                looked = _look(connection, plan, aside, heard)
+                looked = _look(connection, plan, aside, seen)
             finally:
                 aside.remove()
     except (sqlite3.Error, OSError) as error:
@@ -112,22 +120,22 @@ def prove(
     return Proof(
         time_ms=started_ms,
         seconds=round(clock.monotonic_s() - started_s, 3),
-        records=records,
+        records=seen.records,
         parts=parts,
         live_digest=looked.digests[0],
         rebuilt_digest=looked.digests[1],
         counts=looked.rows.counts,
         findings=findings,
-        contradictions=wrong,
-        contradicting=counted,
+        contradictions=seen.contradictions,
+        contradicting=seen.contradicting,
         strays=looked.strays,
     )
 
 
-def _built(plan: Plan, path: Path, told: build.Told, heard: build.Heard) -> Aside:
+def _built(plan: Plan, path: Path, seen: Seen) -> Aside:
     """Rebuilt as far as the live views stood; nothing is left of what is interrupted."""
     try:
-        return build.build(plan, path, told, heard)
+        return build.build(plan, path, seen.progress, seen.contradict)
     except ViewBusy:
         raise
     except BaseException:
@@ -135,13 +143,13 @@ def _built(plan: Plan, path: Path, told: build.Told, heard: build.Heard) -> Asid
         raise
 
 
-def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, heard: build.Heard) -> Looked:
+def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, seen: Seen) -> Looked:
     connection.execute("ATTACH ? AS built", (_read_only(aside.path),))
     connection.execute("BEGIN")
     live = stands(connection)  # the first look fixes what this transaction sees of the live views
     plan = msgspec.structs.replace(plan, stops=_stops(live))
     _, places = asyncio.run(build.look(plan))
-    build.bring(plan, aside, places, heard=heard)
+    build.bring(plan, aside, places, heard=seen.contradict)
     names = [view.name for view in plan.views]
     tables = tables_of(plan.parts)
     found = Looked(
