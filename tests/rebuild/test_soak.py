@@ -18,10 +18,13 @@ from streams import topics
 from streams.log.interface import Message
 from streams.log.partition import partition_of
 from streams.log.sqlite.log import open_log
+from tests.model.traffic import generate
 from tests.rebuild.command import genledger
 from tests.rebuild.polling import Polling
 from tests.rebuild.test_replay import digest_of, roots
-from tests.road.harness import COMMAND, clean_environ, running, wait_until
+from tests.road.fixtures import SEED as ROAD_SEED
+from tests.road.harness import COMMAND, clean_environ, running, set_up, wait_until
+from tests.road.run import check, feed, settle, sizes
 
 GENERATIONS = 2_000_000
 SEED = 20261121
@@ -108,6 +111,25 @@ async def test_two_million_generations_are_replayed_and_proven_under_kills(tmp_p
         assert proof["holds"] is True
         assert service.stop() == 0, service.tail()
     PAGE.write_text(page(records, kills, resumed_s, resumed, whole_s, whole, proof_s, proof, polling.looks))
+
+
+@pytest.mark.soak
+def test_road_b_at_full_size_is_replayed_and_proven(tmp_path: Path) -> None:
+    """Every kind of version, conflict and repetition, 200,000 generations: equal digests, and the model's."""
+    data = tmp_path / "data"
+    traffic = generate(ROAD_SEED, 200_000)
+    with running(data) as service:
+        set_up(service, traffic)
+        told = feed(service, traffic.deliveries, sizes(1, 500, 1000))
+        settle(service)
+        before, old = digest_of(data / VIEWS), roots(data / VIEWS)
+        _, proof = timed("prove", data)
+        timed("replay", data)
+        assert proof["holds"] is True
+        assert (digest_of(data / VIEWS), roots(data / VIEWS) != old) == (before, True)
+        assert timed("prove", data)[1]["live_digest"] == proof["live_digest"]
+        assert service.stop() == 0, service.tail()
+    check(data, traffic, told)
 
 
 def timed(command: str, data: Path) -> tuple[float, dict]:
