@@ -19,7 +19,7 @@ from projections import schema
 from projections.rebuild.courses import Step
 from projections.rebuild.plan import VIEWS, Part
 from projections.stores.lock import FileLock
-from projections.stores.sqlite import write
+from projections.stores.sqlite import CHECKPOINT_PAGES, write
 from projections.view import Folded, Position, position_name
 from streams import faultpoints
 from streams.errors import ViewError, ViewFull
@@ -27,7 +27,6 @@ from streams.errors import ViewError, ViewFull
 Stands = dict[tuple[str, str, int], Position]
 
 CACHE_KIB = 524_288
-CHECKPOINT_PAGES = 20_000
 # What an interrupted rebuild has to do again, at most.
 COMMIT_RECORDS = 10_000
 # Made anew at the end: kept up to date row by row they cost more than the rows.

@@ -40,13 +40,11 @@ class Contradiction(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What a batch of one partition comes to. `end` is where the course goes to, as far as is known."""
+    """What a batch of one partition comes to."""
 
     topic: str
     partition: int
     records: int
-    next_offset: int
-    end: int
     changes: list[Change]
     contradictions: list[Contradiction] = []
 
@@ -119,8 +117,6 @@ class Course:
             self._topic,
             self._partition,
             within,
-            records[within - 1].offset + 1,
-            self._end,
             [change for change in changes if change is not None],
             list(_contradictions(items[:within])) if self._checks else [],
         )

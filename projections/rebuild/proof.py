@@ -24,6 +24,7 @@ from projections.rebuild.build import Progress
 from projections.rebuild.compare import Difference, Differences, differences
 from projections.rebuild.courses import Contradiction
 from projections.rebuild.plan import Part, Plan, Stops, tables_of
+from projections.stores.sqlite import read_only
 from streams import clock, topics
 from streams.errors import ViewBusy, ViewError
 from streams.log.backends import open_log
@@ -144,7 +145,7 @@ def _built(plan: Plan, path: Path, seen: Seen) -> Aside:
 
 
 def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, seen: Seen) -> Looked:
-    connection.execute("ATTACH ? AS built", (_read_only(aside.path),))
+    connection.execute("ATTACH ? AS built", (read_only(aside.path),))
     connection.execute("BEGIN")
     live = stands(connection)  # the first look fixes what this transaction sees of the live views
     plan = msgspec.structs.replace(plan, stops=_stops(live))
@@ -204,8 +205,4 @@ def _stops(live: Stands) -> dict[tuple[str, str, int], int]:
 
 
 def _reader(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(_read_only(path), uri=True, isolation_level=None)
-
-
-def _read_only(path: Path) -> str:
-    return f"{path.resolve().as_uri()}?mode=ro"
+    return sqlite3.connect(read_only(path), uri=True, isolation_level=None)

@@ -21,7 +21,7 @@ import msgspec
 from projections.rebuild.aside import Origin, origin_of, positions_of, stands
 from projections.rebuild.courses import READ_RECORDS
 from projections.rebuild.plan import VIEWS, Place, tables_of, topics_of
-from projections.stores.sqlite import Database, holds, read_position, write
+from projections.stores.sqlite import Database, holds, read_only, read_position, write
 from projections.view import Position, View, folded, position_name
 from streams import faultpoints
 from streams.errors import LogMismatch, SchemaMismatch, ViewFull
@@ -53,7 +53,7 @@ async def swap(database: Database, built: Path, log: Log) -> None:
     async with database.exclusively() as connection:
         _detach(connection)
         _drop_shadows(connection)
-        connection.execute("ATTACH ? AS built", (_read_only(built),))
+        connection.execute("ATTACH ? AS built", (read_only(built),))
     try:
         tables = []
         for name in tables_of(origin.parts):
@@ -70,10 +70,6 @@ async def swap(database: Database, built: Path, log: Log) -> None:
         with suppress(ViewFull):  # they go at the next swap
             async with database.exclusively() as connection:
                 _drop_shadows(connection)
-
-
-def _read_only(path: Path) -> str:
-    return f"{path.resolve().as_uri()}?mode=ro"
 
 
 def _check(origin: Origin, views: Sequence[View[Any, Any]]) -> None:

@@ -174,6 +174,11 @@ class Database:
             self._file_lock.release()
 
 
+def read_only(path: Path) -> str:
+    """A database's address for who only reads it, whatever stands in its path."""
+    return f"{path.resolve().as_uri()}?mode=ro"
+
+
 def wal_bytes(path: Path) -> int:
     """The size of a database's write-ahead log: it grows while some reader holds an old snapshot."""
     try:
