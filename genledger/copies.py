@@ -22,6 +22,7 @@ import msgspec
 from genledger import archive
 from genledger.archive import VIEWS, LogPart, Manifest, Moved, ViewsPart
 from genledger.progress import Progress
+from genledger.roles.views import path_of
 from projections import schema
 from streams import clock, faultpoints, topics
 from streams.errors import GenledgerError, ViewError
@@ -54,11 +55,6 @@ def back_up(settings: Settings, file: Path) -> Manifest:
     return manifest
 
 
-def views_of(settings: Settings) -> Path:
-    """Where the views are."""
-    return Path(settings.data) / VIEWS
-
-
 def log_of(settings: Settings) -> Path | None:
     """The folder of the log; None when it is a cluster's."""
     return directory_of(settings.broker) if is_embedded(settings) else None
@@ -68,7 +64,7 @@ def _require_ledger(settings: Settings) -> None:
     log = log_of(settings)
     if log is not None and not any((log / f"{store}.db").exists() for store in STORES):
         raise GenledgerError(f"there is no ledger in {settings.data}: name its folder with --data")
-    if log is None and not views_of(settings).exists():
+    if log is None and not path_of(settings).exists():
         raise GenledgerError(
             f"there are no views in {settings.data}, and the log is the cluster's: run this where the"
             " summaries are, or name their folder with --data"
@@ -103,7 +99,7 @@ def _clear(work: Path) -> None:
 
 def _copy_all(settings: Settings, folder: Path) -> int:
     """Copy everything as of one moment; which moment."""
-    log, views = log_of(settings), views_of(settings)
+    log, views = log_of(settings), path_of(settings)
     with ExitStack() as stack:
         pins: dict[str, Pinned] = {}
         if views.exists():

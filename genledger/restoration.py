@@ -28,9 +28,10 @@ import msgspec
 
 from genledger import archive
 from genledger.archive import VIEWS, BadArchive, Manifest
-from genledger.copies import STORES, TABLE, check, disk_errors, log_of, progress, require_room, views_of
+from genledger.copies import STORES, TABLE, check, disk_errors, log_of, progress, require_room
 from genledger.roles.proofs import RESULT, workplace
 from genledger.roles.rebuilt import BUILT, HANDED_OVER
+from genledger.roles.views import path_of
 from projections import schema
 from projections.stores.lock import FileLock
 from streams import clock, faultpoints
@@ -89,7 +90,7 @@ def plan_of(settings: Settings, file: Path, only: Part) -> Plan:
     """What restoring a file comes to here; `GenledgerError` when it can't be."""
     with disk_errors(file):
         manifest = archive.read_manifest(file)
-    log, views = log_of(settings), views_of(settings)
+    log, views = log_of(settings), path_of(settings)
     has_log = any(archive.is_log(name) for name in manifest.names())
     if has_log and set(manifest.names()) - {VIEWS} != {archive.log_member(store) for store in STORES}:
         raise BadArchive(f"{file} has another set of log files than this genledger: use the one that made it")

@@ -42,14 +42,6 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     from_ns: int | None = None
     to_ns: int | None = None  # itself not within
 
-    @property
-    def is_everything(self) -> bool:
-        """Whether no fact is left out."""
-        return self == EVERYTHING
-
-
-EVERYTHING = Scope()
-
 
 class Range(msgspec.Struct, frozen=True):
     """The offsets of one partition of `usage` that were read: `end` is the first one that was not."""

@@ -37,7 +37,6 @@ def backup(
 
     Parameters
     ----------
-    ----------
     file
         The file to write: .tar, or .tar.gz or .tgz to pack it.
     """

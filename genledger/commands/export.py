@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from genledger import export as sinks
 from genledger.export import Sink
 from genledger.options import Data, WrongUse, load
 from genledger.output import say, visible
+from genledger.progress import Progress
 from streams import export as exports
 from streams import times
-from streams.clock import monotonic_s
 from streams.errors import GenledgerError
 from streams.export import Row, Scope
 from streams.log.backends import is_embedded, open_log
@@ -130,13 +128,14 @@ async def _export(
     try:
         ranges = await exports.ranges_of(log)
         header = exports.header_of(scope, log.identity, ranges)
+        total = sum(one.end - one.start for one in ranges)
         with (
-            Bar(sum(one.end - one.start for one in ranges)) as bar,
+            Progress("exporting", "records") as progress,
             _sink(out, header, format, gzipped=gzipped) as sink,
         ):
             async for batch in exports.batches(log, ranges, scope, READ_RECORDS):
                 sink.write(batch.rows)
-                bar.moved(batch.records, sink.facts)
+                progress.moved(progress.done + batch.records, total)
         return sink.facts
     finally:
         await log.close()
@@ -144,35 +143,3 @@ async def _export(
 
 def _sink(out: BinaryIO, header: Row, format: FileFormat, *, gzipped: bool) -> AbstractContextManager[Sink]:
     return sinks.parquet(out, header) if format == "parquet" else sinks.ndjson(out, header, gzipped=gzipped)
-
-
-class Bar:
-    """Progress on stderr when a person watches: records read, how fast, and the time left."""
-
-    def __init__(self, total: int) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.completed}/{task.total} records"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}/s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]} facts"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=total, rate=0, facts=0)
-        self._read = 0
-        self._started_s = monotonic_s()
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def moved(self, records: int, facts: int) -> None:
-        """So many records more have been read; so many facts are in the export."""
-        self._read += records
-        rate = int(self._read / max(monotonic_s() - self._started_s, 0.001))
-        self._progress.update(self._task, advance=records, rate=rate, facts=facts)

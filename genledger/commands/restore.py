@@ -59,7 +59,6 @@ def restore(
 
     Parameters
     ----------
-    ----------
     file
         What `genledger backup` wrote.
     """

@@ -24,6 +24,7 @@ from projections.stores.sqlite import holds
 from projections.view import START
 from streams.errors import ViewError
 from streams.log.backends import open_log
+from streams.log.interface import Log
 
 READ_BYTES = 16_777_216
 
@@ -44,16 +45,12 @@ def build(plan: Plan, path: Path, told: Told = lambda _: None, heard: Heard = la
 
     What is decided anew begins anew: half of what was known of ids is worse than nothing.
     """
-    identity, places = asyncio.run(look(plan))
     tables = path.with_name(path.name + ".tables")
     if plan.source == "generations":
-        plan = msgspec.structs.replace(plan, tables=str(tables))
-    aside = Aside.open(path, origin(plan, identity), anew=plan.anew or plan.source == "generations")
+        plan = msgspec.structs.replace(plan, anew=True, tables=str(tables))
+    aside, places = asyncio.run(_begun(plan, path))
     try:
         shutil.rmtree(tables, ignore_errors=True)
-        if not asyncio.run(_goes_on(plan, aside)):
-            aside.remove()
-            aside = Aside.open(path, origin(plan, identity))
         bring(plan, aside, places, told, heard)
     except BaseException:
         aside.close()
@@ -125,13 +122,36 @@ def _shares(places: Sequence[Place]) -> Sequence[Sequence[Place]]:
     return [places[n::readers] for n in range(readers)]
 
 
-async def look(plan: Plan) -> tuple[str, list[Place]]:
-    """Whose log it is, and its partitions of the topics that are read."""
+async def look(plan: Plan) -> list[Place]:
+    """The log's partitions of the topics that are read."""
     log = await open_log(plan.settings, read_only=True)
     try:
-        return log.identity, [
-            (topic, n) for topic in topics_of(plan.views) for n in range(log.partitions(topic))
-        ]
+        return _places(plan, log)
+    finally:
+        await log.close()
+
+
+def _places(plan: Plan, log: Log) -> list[Place]:
+    return [(topic, n) for topic in topics_of(plan.views) for n in range(log.partitions(topic))]
+
+
+async def _begun(plan: Plan, path: Path) -> tuple[Aside, list[Place]]:
+    """The file to go on with, or a new one: the log may be another, have been cut back, or restored."""
+    log = await open_log(plan.settings, read_only=True)
+    try:
+        await log.refresh(topics_of(plan.views))
+        made_from = origin(plan, log.identity)
+        aside = Aside.open(path, made_from, anew=plan.anew)
+        try:
+            for (_, topic, partition), position in aside.positions().items():
+                if not await holds(log, topic, partition, position):
+                    aside.remove()
+                    aside = Aside.open(path, made_from)
+                    break
+        except BaseException:
+            aside.close()
+            raise
+        return aside, _places(plan, log)
     finally:
         await log.close()
 
@@ -155,18 +175,5 @@ async def _left(plan: Plan, path: Path) -> tuple[int, int]:
                 whole += end - start
                 rest += end - max(start, min(stand.usage_offset for stand in stands) + 1)
         return rest, whole
-    finally:
-        await log.close()
-
-
-async def _goes_on(plan: Plan, aside: Aside) -> bool:
-    """Whether the log has what the file was made from so far: it may have been cut back or restored."""
-    log = await open_log(plan.settings, read_only=True)
-    try:
-        await log.refresh(topics_of(plan.views))
-        for (_, topic, partition), position in aside.positions().items():
-            if partition >= log.partitions(topic) or not await holds(log, topic, partition, position):
-                return False
-        return True
     finally:
         await log.close()

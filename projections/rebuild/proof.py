@@ -149,7 +149,7 @@ def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, seen: Seen) 
     connection.execute("BEGIN")
     live = stands(connection)  # the first look fixes what this transaction sees of the live views
     plan = msgspec.structs.replace(plan, stops=_stops(live))
-    _, places = asyncio.run(build.look(plan))
+    places = asyncio.run(build.look(plan))
     build.bring(plan, aside, places, heard=seen.contradict)
     names = [view.name for view in plan.views]
     tables = tables_of(plan.parts)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from projections import schema
 from projections.rebuild.aside import Origin, origin_of, positions_of, stands
 from projections.rebuild.courses import READ_RECORDS
 from projections.rebuild.plan import VIEWS, Place, tables_of, topics_of
@@ -73,15 +74,15 @@ async def swap(database: Database, built: Path, log: Log) -> None:
 
 
 def _check(origin: Origin, views: Sequence[View[Any, Any]]) -> None:
-    revision = Origin("", "", (), {}, None).revision
-    if origin.revision != revision or any(origin.versions[view.name] != view.version for view in views):
+    other = any(origin.versions[view.name] != view.version for view in views)
+    if other or origin.revision != schema.HEAD:
         raise SchemaMismatch("the views were rebuilt by another version: begin `genledger replay` again")
 
 
 async def _check_reach(built: Path, log: Log) -> None:
     """The log may have been cut back since: rows of facts that it lacks would never be left again."""
     for (view, topic, partition), position in positions_of(built).items():
-        if partition >= log.partitions(topic) or not await holds(log, topic, partition, position):
+        if not await holds(log, topic, partition, position):
             raise LogMismatch(
                 f"{built}: {view} has taken record {position.usage_offset} of {topic}/{partition}, which this"
                 " log does not have: begin `genledger replay` again"
@@ -209,7 +210,7 @@ async def _catch_up(
 
     Views of another log, which stand where this one has nothing, are what is being replaced: no target.
     """
-    if target is None or place[1] >= log.partitions(place[0]) or not await holds(log, *place, target):
+    if target is None or not await holds(log, *place, target):
         return
     while (stand := read_position(connection, view, *place)).usage_offset < target.usage_offset:
         room = target.usage_offset - stand.usage_offset

@@ -157,8 +157,6 @@ class Database:
         """At start: the log holds what the view has taken, or `LogBehindView`."""
         for topic in view.topics:
             for partition, position in (await self.positions(view, topic)).items():
-                if partition >= log.partitions(topic):
-                    raise LogBehindView(f"{self.path}: {_lost(view, topic, partition, position)}")
                 if not await holds(log, topic, partition, position):
                     raise LogBehindView(f"{self.path}: {_lost(view, topic, partition, position)}")
 
@@ -202,6 +200,8 @@ def _configure(connection: sqlite3.Connection) -> None:
 
 async def holds(log: Log, topic: str, partition: int, position: Position) -> bool:
     """Whether a log has the record that a position was taken at: it is the same log, and reaches as far."""
+    if partition >= log.partitions(topic):
+        return False
     offset = position.usage_offset
     records: Sequence[Record] = ()
     if log.end_offset(topic, partition) > offset:
