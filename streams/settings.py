@@ -62,6 +62,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bodies_bytes_max: int = 268_435_456
     connections_max: int = 512
     keepalive_timeout_s: float = 75.0
+    rate_per_s: float = 1000.0
+    rate_burst: int = 2000
+    webhook_secrets: str = ""
+    webhook_tolerance_s: float = 300.0
+    litellm_organization: Literal["organization", "team", "team_alias", "organization_alias", "key_alias"] = (
+        "team"
+    )
+    cloudevents_mapping: str = ""
+    background_sync_interval_s: float = 600.0
+    sync_max: int = 1000
+    sync_overlap_s: float = 3600.0
+    sync_days: int = 30
+    provider_url: str = "https://openrouter.ai/api/v1"
+    provider_list: str = ""
+    provider_timeout_s: float = 30.0
+    provider_rate_per_s: float = 10.0
     explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
     drain_timeout_s: float = 20.0
@@ -132,6 +148,52 @@ TABLE = (
     ),
     Setting("connections_max", "GENLEDGER_CONNECTIONS_MAX", "open connections; one more is closed at once"),
     Setting("keepalive_timeout_s", "GENLEDGER_KEEPALIVE_TIMEOUT_S", "how long an idle connection is kept"),
+    Setting("rate_per_s", "GENLEDGER_RATE_PER_S", "requests a second of one key or secret; then 429"),
+    Setting("rate_burst", "GENLEDGER_RATE_BURST", "requests that one key may make at once after a pause"),
+    Setting(
+        "webhook_secrets",
+        "GENLEDGER_WEBHOOK_SECRETS",
+        "one a line, or parted by `;`: source, organisation (* for all), secret. Two of one organisation:"
+        " a rotation",
+        secret=True,
+    ),
+    Setting(
+        "webhook_tolerance_s",
+        "GENLEDGER_WEBHOOK_TOLERANCE_S",
+        "how old, or how far ahead, a signature's time may be; then 401",
+    ),
+    Setting(
+        "litellm_organization",
+        "GENLEDGER_LITELLM_ORGANIZATION",
+        "where LiteLLM's bodies name the organisation, for callers that have none of their own: organization,"
+        " team, team_alias, organization_alias or key_alias",
+    ),
+    Setting(
+        "cloudevents_mapping",
+        "GENLEDGER_CLOUDEVENTS_MAPPING",
+        "where CloudEvents have an event's fields, as `organization=subject model=data.model`; what is not"
+        " named is looked for in data under its own name",
+    ),
+    Setting(
+        "background_sync_interval_s",
+        "BACKGROUND_SYNC_INTERVAL",
+        "seconds between two runs of the sync, for organisations with a provider key",
+    ),
+    Setting("sync_max", "GENLEDGER_SYNC_MAX", "generations the sync fetches in one run; the next goes on"),
+    Setting(
+        "sync_overlap_s", "GENLEDGER_SYNC_OVERLAP_S", "how much of the list is read again, for late ones"
+    ),
+    Setting("sync_days", "GENLEDGER_SYNC_DAYS", "how many days back the provider is asked for an id"),
+    Setting("provider_url", "GENLEDGER_PROVIDER_URL", "the provider's API, as OpenRouter's"),
+    Setting(
+        "provider_list",
+        "GENLEDGER_PROVIDER_LIST",
+        "the provider's route that lists generations, such as /generations; OpenRouter has none",
+    ),
+    Setting("provider_timeout_s", "GENLEDGER_PROVIDER_TIMEOUT_S", "how long the provider may take to answer"),
+    Setting(
+        "provider_rate_per_s", "GENLEDGER_PROVIDER_RATE_PER_S", "requests a second to the provider, at most"
+    ),
     Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
     Setting(
         "stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"
