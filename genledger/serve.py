@@ -12,10 +12,14 @@ from aiohttp import web
 
 from genledger.roles import views
 from genledger.roles.books import start_books
+from genledger.roles.conflicts import start_conflicts
 from genledger.roles.door import start_door
+from genledger.roles.knower import Here
 from genledger.roles.ledger import LedgerPart
 from genledger.roles.opening import open_watched
 from genledger.roles.proofs import start_proofs
+from genledger.roles.sync import start_syncs
+from genledger.roles.sync_routes import sync_routes
 from genledger.roles.upkeep import start_upkeep
 from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
@@ -63,7 +67,9 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     stack.push_async_callback(queries.close)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
+    await start_conflicts(queries, watch, stack)
     start_proofs(settings, watch, stack)
+    syncs = await start_syncs(settings, log, directory, Here(log, ledger.winners, settings), watch, stack)
     door = Door(
         log=log,
         directory=directory,
@@ -73,6 +79,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
         health=watch.health,
         extra_routes=[
             *api.routes(queries, clock.now_ms, process.wait_for_change, ends),
+            *sync_routes(lambda: syncs, settings),
             web.get("/api/v1/status", watch.status),
         ],
     )

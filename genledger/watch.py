@@ -46,6 +46,8 @@ class Watch:
         self.alarms: dict[str, Alarm] = {}
         #: What the last comparison of the views with the log has found; None: there was none.
         self.proof: Callable[[], Mapping[str, Any] | None] = lambda: None
+        #: The last run of the sync of each organisation; None: none runs here.
+        self.sync: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._ringing: dict[str, str] = {}
         self._stall_timeout_s = stall_timeout_s
         self._moved: dict[tuple[str, str, int], tuple[int, float]] = {}
@@ -107,7 +109,14 @@ class Watch:
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /api/v1/status."""
-        return web.json_response(self.detail())
+        return web.json_response(self.detail() | {"sync": seen_by(self.sync(), request["organization"])})
+
+
+def seen_by(sync: Mapping[str, Any] | None, organization: str) -> Mapping[str, Any] | None:
+    """The sync's last runs, as far as a caller of one organisation may know of them. Pure."""
+    if sync is None or not organization:
+        return sync
+    return {name: report for name, report in sync.items() if name == organization}
 
 
 def _told(future: Failed) -> str:

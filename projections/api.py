@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from projections import conflicts
 from projections.books import Balance, balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
@@ -61,17 +62,25 @@ def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends:
         web.get("/api/v1/usage/live", api.live),
         web.get("/api/v1/usage/stream", api.stream, allow_head=False),
         web.get("/api/v1/books", api.books),
+        web.get("/api/v1/conflicts", api.conflicts),
     ]
 
 
 def routes_to(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> list[web.RouteDef]:
-    """The same routes, with their parameters and descriptions, answered by another process.
+    """The same routes, with their parameters and descriptions, answered by another process."""
+    described: Any = None
+    return passed_to(handler, routes(described, described, described, described))
+
+
+def passed_to(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], described: Sequence[web.RouteDef]
+) -> list[web.RouteDef]:
+    """These routes, answered by one handler.
 
     Each handler stands for its own: routes are told apart, and described, by them.
     """
-    described: Any = None
     found = []
-    for route in routes(described, described, described, described):
+    for route in described:
 
         @takes(getattr(route.handler, "query", ()))
         @functools.wraps(route.handler)
@@ -135,6 +144,16 @@ class Api:
         metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
         return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 
+    @takes(DAYS)
+    async def conflicts(self, request: web.Request) -> web.Response:
+        """Generation ids that two organisations have claimed; the other one of the caller's has no name"""
+        asked = _days_of(request)
+        if isinstance(asked, web.Response):
+            return asked
+        page = await self._queries.conflicts(*asked)
+        rows = [conflicts.seen_by(row, request["organization"]) for row in page.rows]
+        return _json({"rows": rows, "truncated": page.truncated})
+
     @takes(ORGANIZATION)
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Today's counters as server-sent events: at once, and whenever they change."""
@@ -182,20 +201,10 @@ class Api:
         return {"rows": page.rows, "truncated": page.truncated}
 
     async def _usage(self, request: web.Request, kind: Kind) -> web.Response:
-        organization = _organization(request)
-        if organization is None:
-            return _not_found()
-        if not organization and "org" in request.query:
-            return _unnamed()
-        days = {}
-        for name in ("from", "to"):
-            try:
-                days[name] = times.date_text(request.query[name]) if name in request.query else ""
-            except ValueError as error:
-                return _error(400, "bad_request", str(error), name)
-        if days["from"] and days["to"] and days["from"] > days["to"]:
-            return _error(400, "bad_request", "must not be before `from`", "to")
-        page = await self._queries.usage(kind, organization, days["from"], days["to"])
+        asked = _days_of(request)
+        if isinstance(asked, web.Response):
+            return asked
+        page = await self._queries.usage(kind, *asked)
         if not _wants_csv(request):
             return _json({"rows": page.rows, "truncated": page.truncated})
         response = web.Response(text=csv_text(COLUMNS[kind], page.rows, _NUMBERS), content_type="text/csv")
@@ -212,6 +221,24 @@ def _organization(request: web.Request) -> str | None:
     own: str = request["organization"]
     asked = request.query.get("org", own)
     return asked if not own or asked == own else None
+
+
+def _days_of(request: web.Request) -> tuple[str, str, str] | web.Response:
+    """Whose figures are asked for, the first day and the last; or the answer that says what is wrong."""
+    organization = _organization(request)
+    if organization is None:
+        return _not_found()
+    if not organization and "org" in request.query:
+        return _unnamed()
+    days = {}
+    for name in ("from", "to"):
+        try:
+            days[name] = times.date_text(request.query[name]) if name in request.query else ""
+        except ValueError as error:
+            return _error(400, "bad_request", str(error), name)
+    if days["from"] and days["to"] and days["from"] > days["to"]:
+        return _error(400, "bad_request", "must not be before `from`", "to")
+    return organization, days["from"], days["to"]
 
 
 def _wants_csv(request: web.Request) -> bool:

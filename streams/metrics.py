@@ -18,6 +18,10 @@
 | genledger_views_wal_bytes                       | grows while a reader holds an old snapshot          |
 | genledger_prove_last_timestamp_seconds          | when the views were last compared with the log      |
 | genledger_prove_differences                     | what that comparison found: 0 when the views hold   |
+| genledger_sync_generations_total{result}        | generations that the sync has read back, by result  |
+| genledger_sync_runs_total{result}               | runs of the sync, one an organisation               |
+| genledger_sync_last_success_timestamp_seconds   | when a run of the sync last went well               |
+| genledger_webhook_secrets_stale                 | 1 while changed webhook secrets can't be used       |
 | genledger_build_info{version,python}            | 1                                                   |
 | genledger_http_requests_total{route,method,status} | requests, by the route's template                |
 | genledger_http_request_seconds{route,method}    | how long they took                                  |
@@ -58,6 +62,16 @@ PROVE_LAST_TIMESTAMP = Gauge(
     "genledger_prove_last_timestamp_seconds", "When the views were last compared with the log"
 )
 PROVE_DIFFERENCES = Gauge("genledger_prove_differences", "Differences that the last comparison found")
+SYNC_GENERATIONS = Counter(
+    "genledger_sync_generations", "Generations that the sync has read back", ("result",)
+)
+SYNC_RUNS = Counter("genledger_sync_runs", "Runs of the sync, one an organisation", ("result",))
+SYNC_LAST_SUCCESS = Gauge(
+    "genledger_sync_last_success_timestamp_seconds", "When a run of the sync last went well"
+)
+WEBHOOK_SECRETS_STALE = Gauge(
+    "genledger_webhook_secrets_stale", "1 while the changed file of webhook secrets can't be used"
+)
 BUILD_INFO = Info("genledger_build", "Which genledger this is")
 HTTP_REQUESTS = Counter("genledger_http_requests", "HTTP requests", ("route", "method", "status"))
 HTTP_REQUEST_SECONDS = Histogram(

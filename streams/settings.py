@@ -20,6 +20,8 @@ from streams.errors import SettingError
 
 # A killed worker's partitions rest until its session has timed out.
 SESSION_TIMEOUT_S_MAX = 10.0
+# Where a secret came from, when it came from a file of its own.
+FILE_ORIGIN = "the file "
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -41,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8787
     url: str = ""
     api_key: str = ""
+    spool: str = ""
+    organization: str = ""
     table_store: Literal["rocksdb", "memory"] = "rocksdb"
     topic_prefix: str = ""
     default_markup: str = "1.0"
@@ -76,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sync_days: int = 30
     provider_url: str = "https://openrouter.ai/api/v1"
     provider_list: str = ""
+    provider_id_prefix: str = "gen-"
     provider_timeout_s: float = 30.0
     provider_rate_per_s: float = 10.0
     explain_timeout_s: float = 20.0
@@ -115,6 +120,16 @@ TABLE = (
     Setting("port", "GENLEDGER_PORT", "the port to listen on"),
     Setting("url", "GENLEDGER_URL", "where commands find the service: http://<host>:<port> unless given"),
     Setting("api_key", "GENLEDGER_KEY", "the API key that commands show the service", secret=True),
+    Setting(
+        "spool",
+        "GENLEDGER_SPOOL",
+        "where streams.integrations keep what is not yet sent; in memory if empty. Not the service's",
+    ),
+    Setting(
+        "organization",
+        "GENLEDGER_ORGANIZATION",
+        "whose events streams.integrations record, where the payload is not to say. Not the service's",
+    ),
     Setting("table_store", "GENLEDGER_TABLE_STORE", "where known ids are kept: rocksdb on disk, or memory"),
     Setting("topic_prefix", "GENLEDGER_TOPIC_PREFIX", "lets installations share a cluster"),
     Setting("default_markup", "GENLEDGER_DEFAULT_MARKUP", "for organisations without a markup of their own"),
@@ -189,6 +204,11 @@ TABLE = (
         "provider_list",
         "GENLEDGER_PROVIDER_LIST",
         "the provider's route that lists generations, such as /generations; OpenRouter has none",
+    ),
+    Setting(
+        "provider_id_prefix",
+        "GENLEDGER_PROVIDER_ID_PREFIX",
+        "how the provider's ids begin: others are never asked for",
     ),
     Setting("provider_timeout_s", "GENLEDGER_PROVIDER_TIMEOUT_S", "how long the provider may take to answer"),
     Setting(
@@ -275,7 +295,9 @@ def load(environ: Mapping[str, str], file: Path | None = None, **overrides: Any)
     for env, value in _from_file(file).items():
         values[_BY_ENV[env].name], origin[_BY_ENV[env].name] = value, str(file)
     for env, value in _from_environment(environ).items():
-        values[_BY_ENV[env].name], origin[_BY_ENV[env].name] = value, "environment"
+        path = environ.get(f"{env}_FILE", "") if env not in environ else ""
+        values[_BY_ENV[env].name] = value
+        origin[_BY_ENV[env].name] = f"{FILE_ORIGIN}{path}" if path else "environment"
     for name, value in overrides.items():
         if value is not None:
             values[name], origin[name] = value, "command line"

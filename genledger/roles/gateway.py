@@ -14,6 +14,8 @@ from aiohttp import web
 from genledger.roles.door import start_door
 from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
+from genledger.roles.sync import Syncs
+from genledger.roles.sync_routes import sync_routes
 from genledger.watch import Watch
 from projections import api
 from streams import clock
@@ -33,7 +35,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
 
     async def told(request: web.Request) -> web.Response:
         """GET /api/v1/status: this gateway, and what the workers say of themselves."""
-        return web.json_response(status_of(watch.detail(), await proxy.statuses(request)))
+        return web.json_response(status_of(watch.detail() | {"sync": None}, await proxy.statuses(request)))
 
     door = Door(
         log=log,
@@ -42,7 +44,11 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
         clock=clock.now_ms,
         lookup=_elsewhere,
         health=watch.health,
-        extra_routes=[*api.routes_to(proxy.to_views), web.get("/api/v1/status", told)],
+        extra_routes=[
+            *api.routes_to(proxy.to_views),
+            *api.passed_to(proxy.to_leader, sync_routes(_leads, settings)),
+            web.get("/api/v1/status", told),
+        ],
         elsewhere={"explain": proxy.to_ledger, "duplicate": proxy.to_ledger},
     )
     await start_door(door, settings, stack)
@@ -51,7 +57,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
 def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     """One status of them all: a worker's roles under the worker's name, where that tells them apart. Pure."""
     roles, lag, alarms = dict(own["roles"]), dict(own["lag"]), dict(own["alarms"])
-    proof = own["proof"]
+    proof, sync = own["proof"], own["sync"]
     for worker, said in workers.items():
         if said is None:
             roles[worker] = "unreachable"
@@ -63,8 +69,12 @@ def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | 
             roles[name] = state
             lag[name] = said["lag"].get(role)
         alarms |= said["alarms"]
-        proof = proof or said.get("proof")
-    return {**own, "roles": roles, "lag": lag, "alarms": alarms, "proof": proof}
+        proof, sync = proof or said.get("proof"), sync or said.get("sync")
+    return {**own, "roles": roles, "lag": lag, "alarms": alarms, "proof": proof, "sync": sync}
+
+
+def _leads() -> Syncs:
+    raise LogError("the jobs worker knows")
 
 
 async def _elsewhere(_id: str) -> Known | None:

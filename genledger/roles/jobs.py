@@ -3,20 +3,28 @@
     genledger worker jobs --metrics-port 9104
 
 The leader looks every few minutes whether the topics still are as they must be: a cluster's owner may
-change a topic, and a wrong clean-up policy loses money days later. The nightly jobs come to it too.
+change a topic, and a wrong clean-up policy loses money days later. The sync with the provider is its, too.
 """
 
 import asyncio
 import logging
 from contextlib import AsyncExitStack
 
+import aiohttp
+
+from genledger.roles.knower import Elsewhere
 from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.opening import open_cluster
+from genledger.roles.sync import Syncs, start_syncs
+from genledger.roles.sync_routes import sync_routes
 from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
+from streams.directory import Directory
 from streams.errors import LogError
+from streams.gateway.answers import Refusal
 from streams.log.kafka.administration import differences
+from streams.log.kafka.log import KafkaLog
 from streams.log.kafka.member import Member, Partitions
 from streams.settings import Settings
 
@@ -24,6 +32,7 @@ from streams.settings import Settings
 BADGE = topics.KEYS
 BEAT_S = 0.5
 LOOK_EVERY_S = 300.0
+ASK_TIMEOUT_S = 30.0
 
 _logger = logging.getLogger("genledger.jobs")
 
@@ -31,19 +40,24 @@ _logger = logging.getLogger("genledger.jobs")
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     """Start a worker."""
     log, directory = await open_cluster(settings, watch, stack)
-    leader = Leader(settings)
+    leader = Leader(settings, log, directory)
     watch.parts["jobs"] = Part(dict, lambda: None)
     watch.alarms["the topics"] = lambda: leader.alarm
-    await start_lookout("jobs", log, directory, settings, watch, stack)
+    routes = sync_routes(leader.syncs, settings)
+    await start_lookout("jobs", log, directory, settings, watch, stack, routes=routes)
     await leader.start(watch, stack)
 
 
 class Leader:
     """A candidate: it leads while the group has given it the badge."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log: KafkaLog, directory: Directory) -> None:
         self._settings = settings
+        self._log = log
+        self._directory = directory
         self._leads = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._syncs: Syncs | None = None
         self.alarm = ""
         address = address_of("jobs", settings)
         self._member = Member(settings, topics.JOBS_GROUP, [BADGE], address, self._revoked, self._assigned)
@@ -54,15 +68,41 @@ class Leader:
         stack.push_async_callback(self._member.stop)
         keep(self._beat(), "the membership", watch, stack)
         keep(self._lead(), "the leader", watch, stack)
+        keep(self._sync(watch), "the leader's sync", watch, stack)
+
+    def syncs(self) -> Syncs:
+        """The sync, for who asks for it; refused while another leads."""
+        if self._syncs is None:
+            message = "this jobs worker does not lead: ask a gateway, which knows the one that does"
+            raise Refusal(503, "not_leader", message, retry_after_s=BEAT_S)
+        return self._syncs
+
+    async def _sync(self, watch: Watch) -> None:
+        """Sync while leading: what is remembered is in this machine's files."""
+        while True:
+            await self._leads.wait()
+            async with AsyncExitStack() as stack:
+                session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
+                stack.push_async_callback(session.close)
+                knower = Elsewhere(self._log, session, self._settings)
+                self._syncs = await start_syncs(
+                    self._settings, self._log, self._directory, knower, watch, stack
+                )
+                try:
+                    await self._lost.wait()
+                finally:
+                    self._syncs = None
 
     async def _revoked(self, partitions: Partitions) -> None:
         self._leads.clear()
+        self._lost.set()
         self.alarm = ""
         metrics.TOPIC_DIFFERENCES.set(0)
         metrics.JOBS_LEADER.set(0)
 
     async def _assigned(self, partitions: Partitions) -> None:
         if partitions:
+            self._lost.clear()
             self._leads.set()
             metrics.JOBS_LEADER.set(1)
 

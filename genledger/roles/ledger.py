@@ -5,7 +5,7 @@
 A worker shares the partitions with the others of its group. It answers for the ids of its own over HTTP.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from streams.app import App, ledger_app
 from streams.clock import monotonic_s
 from streams.directory import Directory
 from streams.errors import LogError
-from streams.known import Known
+from streams.gateway.winners import winners_route
+from streams.generation import Generation
+from streams.known import Anything, Held, Known
 from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
@@ -46,6 +48,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standb
         stack,
         lookup=ledger.lookup,
         only=frozenset(("explain", "duplicate")),
+        routes=[winners_route(ledger.winners)],
     )
     watch.parts["ledger"] = Part(dict, lambda: None, trouble=lambda: "waiting for a partition")
     await wait_for_seat(log, settings, standby=standby)
@@ -118,8 +121,21 @@ class LedgerPart:
 
         return failure
 
+    async def winners(self, ids: Sequence[str]) -> Mapping[str, Generation]:
+        """The winner of each id, counted or held; `LogError` when a partition is not ours."""
+        found: dict[str, Generation] = {}
+        for id in ids:
+            match self._anything(id):
+                case Known(winner=winner) | Held(known=Known(winner=winner)):
+                    found[id] = winner
+        return found
+
     async def lookup(self, id: str) -> Known | None:
         """What is known of an id, if its partition is ours."""
+        found = self._anything(id)
+        return found if isinstance(found, Known) else None
+
+    def _anything(self, id: str) -> Anything | None:
         key = id.encode()
         partition = partition_of(key, self._log.partitions(topics.GENERATIONS))
         try:
@@ -128,8 +144,7 @@ class LedgerPart:
             [value] = self._table.get_many(partition, [key])
         except KeyError:
             raise LogError("the ledger is reading its table back: try again in a moment") from None
-        found = records.anything_of(value)
-        return found if isinstance(found, Known) else None
+        return records.anything_of(value)
 
 
 def _trouble(app: App, table: SeenTable) -> str:

@@ -17,6 +17,8 @@ def keep(work: Coroutine[Any, Any, None], name: str, watch: Watch, stack: AsyncE
     watch.futures[name] = task
 
     async def stop() -> None:
+        if watch.futures.get(name) is task:
+            del watch.futures[name]  # an end that is wanted is no failure
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task

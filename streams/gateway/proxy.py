@@ -14,16 +14,19 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 import aiohttp
+import msgspec
 from aiohttp import hdrs, web
 from yarl import URL
 
 from streams import topics
 from streams.clock import monotonic_s
+from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal
+from streams.gateway.organizations import SMALL_BODY_BYTES_MAX
 from streams.log.partition import partition_of
 from streams.settings import Settings
 
-ASKED = (hdrs.AUTHORIZATION, hdrs.ACCEPT)
+ASKED = (hdrs.AUTHORIZATION, hdrs.ACCEPT, hdrs.CONTENT_TYPE)
 ANSWERED = (hdrs.CONTENT_TYPE, hdrs.RETRY_AFTER, hdrs.CONTENT_DISPOSITION, hdrs.CACHE_CONTROL)
 OWNERS_AGE_S = 2.0
 CONNECT_TIMEOUT_S = 3.0
@@ -46,6 +49,10 @@ class Proxy:
     def __init__(self, settings: Settings, log: Owners) -> None:
         self._log = log
         self._views_url = settings.views_url.rstrip("/")
+        self._limits = msgspec.structs.replace(
+            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
+        )
+        self._room = bodies.Room(settings.requests_max, settings.requests_max * SMALL_BODY_BYTES_MAX)
         # A listener to a stream is there until he goes, so only silence ends an answer.
         timeout = aiohttp.ClientTimeout(
             total=None, connect=CONNECT_TIMEOUT_S, sock_read=settings.explain_timeout_s * 2
@@ -65,10 +72,26 @@ class Proxy:
             raise _absent("no ledger worker has this id's partition now: try again in a moment")
         return await self._passed(request, url, self._forget_owners)
 
+    async def to_leader(self, request: web.Request) -> web.StreamResponse:
+        """To the jobs worker that leads."""
+        url = (await self._leader()).get(0)
+        if url is None:
+            raise _absent("no jobs worker leads now: try again in a moment")
+        body = None
+        if request.method == hdrs.METH_POST:
+            with self._room.seat() as seat:
+                body = await bodies.read(request, self._limits, seat)
+        return await self._passed(request, url, _nothing, body)
+
+    async def _leader(self) -> Mapping[int, str]:
+        return await self._log.owners(topics.JOBS_GROUP, topics.KEYS)
+
     async def statuses(self, request: web.Request) -> Mapping[str, Mapping[str, Any] | None]:
         """What each worker says of itself, by name; None of one that does not answer."""
         urls = {"summaries": self._views_url}
         urls |= {f"ledger at {url}": url for url in sorted(set((await self._owners_now()).values()))}
+        if leader := (await self._leader()).get(0):
+            urls["jobs"] = leader
         said = await asyncio.gather(*(self._status(request, url) for url in urls.values()))
         return dict(zip(urls, said, strict=True))
 
@@ -96,14 +119,18 @@ class Proxy:
         self._owners_read_s = float("-inf")
 
     async def _passed(
-        self, request: web.Request, url: str, failed: Callable[[], Awaitable[None]]
+        self,
+        request: web.Request,
+        url: str,
+        failed: Callable[[], Awaitable[None]],
+        body: bytes | None = None,
     ) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in ASKED if name in request.headers}
         # The path alone: a request may name a whole URL, whose host is not to be asked.
         target = url + request.rel_url.raw_path_qs
         try:
             async with self._session.request(
-                request.method, URL(target, encoded=True), headers=headers, allow_redirects=False
+                request.method, URL(target, encoded=True), headers=headers, data=body, allow_redirects=False
             ) as answer:
                 return await _passed_back(request, answer)
         except (aiohttp.ClientConnectionError, TimeoutError, ValueError):

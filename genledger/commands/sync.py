@@ -1,0 +1,102 @@
+"""`genledger sync`: generations read back from the provider."""
+
+import time
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from genledger.client import Client
+from genledger.options import Json, Service
+from genledger.output import print_json, print_rows, say, visible
+from genledger.progress import Progress
+
+app = App(
+    name="sync",
+    help_prologue="""Examples:
+  genledger sync
+  genledger sync --once
+  genledger sync --once --org acme --json
+""",
+)
+
+LOOK_EVERY_S = 0.3
+COLUMNS = (
+    "organization",
+    "started_at",
+    "synced_generations",
+    "amended",
+    "duplicates_skipped",
+    "total_fetched",
+    "failed",
+    "not_found",
+    "awaited",
+    "missing",
+    "truncated",
+    "seconds",
+)
+
+
+@app.default
+def sync(
+    *,
+    once: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Run now, and wait for the end.")
+    ] = False,
+    org: Annotated[str | None, Parameter(help="Only this organisation.")] = None,
+    service: Service = Service(),
+    json: Json = False,
+) -> int:
+    """Show how the last runs of the sync went, or run it now. Exit code 1 if a run that is shown has failed.
+
+    The running service does it by itself every BACKGROUND_SYNC_INTERVAL seconds,
+    for each organisation that has a provider key (`genledger orgs set ID
+    --provider-key env:NAME`). What the ledger lacks, or holds with lower authority,
+    is published as the provider has it; nothing counts twice.
+
+    `awaited` ids are known, and the provider has not told their figures yet.
+    `missing` is how many generations the provider's own activity has more than
+    the ledger; it needs a management key (`--management-key`).
+    """
+    with service.client() as client:
+        reports = run_now(client, org) if once else _last(client.get("/api/v1/sync", org=org)["reports"])
+    if json:
+        print_json(reports)
+    else:
+        print_rows(reports, COLUMNS, "table")
+    for report in reports:
+        if report["error"]:
+            say(f"{visible(report['organization'])}: {visible(report['error'])}")
+    return 1 if any(report["error"] for report in reports) else 0
+
+
+def run_now(client: Client, org: str | None, *, everything: bool = False) -> list[dict[str, Any]]:
+    """Begin a run and wait for it: the reports that have come since, of each organisation the newest.
+
+    `everything`: also what was put off, and the whole list.
+    """
+    before = {_run_of(report) for report in client.get("/api/v1/sync", org=org)["reports"]}
+    begun = client.post("/api/v1/sync", {"organization": org or "", "everything": everything})[
+        "organizations"
+    ]
+    if not begun:
+        say("no organisation has a provider key: genledger orgs set ID --provider-key env:NAME")
+    with Progress("syncing", "organisations") as progress:
+        while True:
+            found = client.get("/api/v1/sync", org=org)
+            running = set(found["running"]) & set(begun)
+            progress.moved(len(begun) - len(running), len(begun))
+            if not running:
+                return _last([report for report in found["reports"] if _run_of(report) not in before])
+            time.sleep(LOOK_EVERY_S)
+
+
+def _run_of(report: dict[str, Any]) -> tuple[str, str]:
+    return report["organization"], report["started_at"]
+
+
+def _last(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each organisation the newest: they come newest first."""
+    newest: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        newest.setdefault(report["organization"], report)
+    return [newest[name] for name in sorted(newest)]

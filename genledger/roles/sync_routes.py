@@ -1,0 +1,163 @@
+"""The sync over HTTP: how its runs went, a run now, and the provider's own account of a day beside ours.
+
+GET  /api/v1/sync?org=acme
+POST /api/v1/sync {"organization": "acme"}                  202: begun, GET tells when it is done
+GET  /api/v1/reconcile/provider?org=acme&day=2026-11-20
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from genledger.roles.sync import Syncs, told_of
+from projections.api import takes
+from streams import clock, money, times
+from streams.errors import GenledgerError
+from streams.gateway import body as bodies
+from streams.gateway.answers import Refusal, answer, invalid, not_found
+from streams.gateway.events import content_type_of
+from streams.gateway.items import JSON
+from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded
+from streams.settings import Settings
+from streams.sync.activity import Residue, compare
+from streams.sync.provider import Provider, ProviderError
+
+REPORTS_SHOWN = 50
+AWAITED_SHOWN = 20
+BODIES_MAX = 16
+
+_ORGANIZATION = ("org", "the organisation's id; all that the key may read unless given")
+_MANAGEMENT = "the organisation has no management key: orgs set --management-key"
+
+
+class SyncRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run now, of one organisation or all. `everything`: also what was put off, and the whole list."""
+
+    organization: str = ""
+    everything: bool = False
+
+
+class SyncRoutes:
+    """The handlers."""
+
+    def __init__(self, syncs: Callable[[], Syncs], settings: Settings) -> None:
+        self._now = syncs
+        self._limits = msgspec.structs.replace(
+            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
+        )
+        self._room = bodies.Room(BODIES_MAX, BODIES_MAX * SMALL_BODY_BYTES_MAX)
+
+    @property
+    def _syncs(self) -> Syncs:
+        return self._now()
+
+    @takes((_ORGANIZATION,))
+    async def show(self, request: web.Request) -> web.Response:
+        """The last runs of the sync, the newest first, and which are under way"""
+        organization = _readable(request)
+        mine = [name for name in self._syncs.organizations() if organization in ("", name)]
+        memory = self._syncs.memory
+        reports = await memory.reports(organization, REPORTS_SHOWN)
+        body = {
+            "organizations": [
+                {
+                    "organization": name,
+                    "awaited": await memory.awaited(name),
+                    "awaited_ids": await memory.awaited_ids(name, AWAITED_SHOWN),
+                }
+                for name in mine
+            ],
+            "running": [name for name in self._syncs.running() if organization in ("", name)],
+            "reports": [told_of(report) for report in reports],
+        }
+        return answer(200, body)
+
+    async def begin(self, request: web.Request) -> web.Response:
+        """Read generations back from the provider now. 202: begun; GET /api/v1/sync tells how it goes"""
+        content_type_of(request, (JSON,))
+        with self._room.seat() as seat:
+            wanted = decoded(await bodies.read(request, self._limits, seat), SyncRequest)
+        known = self._syncs.organizations()
+        if wanted.organization and wanted.organization not in known:
+            raise invalid("organization", "has no provider key: orgs set --provider-key env:NAME")
+        started_ms = clock.now_ms()
+        names = [wanted.organization] if wanted.organization else known
+        for name in names:
+            self._syncs.begin(name, everything=wanted.everything)
+        return answer(202, {"organizations": names, "started_at": times.text_of(started_ms * times.MS_NS)})
+
+    @takes((_ORGANIZATION, ("day", "a UTC day such as 2026-11-20, of the last 30; required")))
+    async def compare(self, request: web.Request) -> web.Response:
+        """A UTC day of an organisation by the provider's own account, and by ours: what differs, and why"""
+        organization = _readable(request)
+        if organization not in self._syncs.organizations():
+            raise not_found("no organisation of that id has a provider key")
+        day = _day_of(request)
+        try:
+            provider, ours = await self._syncs.day(organization, day)
+            if not provider.has_management_key:
+                raise Refusal(409, "no_management_key", _MANAGEMENT, "org")
+            theirs = [row for one in _around(day) for row in await _told(provider, one)]
+        except GenledgerError as error:
+            raise Refusal(503, "provider", str(error), retry_after_s=60) from None
+        found = [row for row in compare(theirs, ours) if row.day == day]
+        return answer(
+            200, {"organization": organization, "day": day, "rows": [_row_of(one) for one in found]}
+        )
+
+
+async def _told(provider: Provider, day: str) -> Sequence[Any]:
+    """The provider's account of a day; of one that is not over yet there is none."""
+    if day >= times.day_of(clock.now_ms() * times.MS_NS, "UTC"):
+        return ()
+    try:
+        return await provider.activity(day)
+    except ProviderError as error:
+        raise GenledgerError(f"the provider's activity of {day}: {error}") from None
+
+
+def _around(day: str) -> Sequence[str]:
+    day_ns = times.midnight_ns(day, "UTC")
+    return [times.day_of(day_ns + n * times.DAY_NS, "UTC") for n in (-1, 0, 1)]
+
+
+def _readable(request: web.Request) -> str:
+    """The organisation that is asked about; "" for all. Another's is as if it were not there."""
+    own, asked = str(request["organization"]), request.query.get("org", "")
+    if own and asked not in ("", own):
+        raise not_found("there is no such organisation")
+    return own or asked
+
+
+def _day_of(request: web.Request) -> str:
+    try:
+        return times.date_text(request.query.get("day", ""))
+    except ValueError as error:
+        raise invalid("day", str(error)) from None
+
+
+def _row_of(row: Residue) -> dict[str, Any]:
+    """A difference as JSON: money as decimal text."""
+    found: dict[str, Any] = _with_text(msgspec.to_builtins(row))
+    return found
+
+
+def _with_text(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {
+            name.removesuffix("_nano"): money.text_of(value) if name.endswith("_nano") else _with_text(value)
+            for name, value in found.items()
+        }
+    return [_with_text(each) for each in found] if isinstance(found, list | tuple) else found
+
+
+def sync_routes(syncs: Callable[[], Syncs], settings: Settings) -> list[web.RouteDef]:
+    """The three routes; `syncs` refuses where nobody syncs now."""
+    handlers = SyncRoutes(syncs, settings)
+    return [
+        web.get("/api/v1/sync", handlers.show),
+        web.post("/api/v1/sync", handlers.begin),
+        web.get("/api/v1/reconcile/provider", handlers.compare),
+    ]

@@ -1,0 +1,227 @@
+"""Whole runs of the sync against both fake providers: everything once, with the provider's figures."""
+
+import random
+
+import pytest
+
+from streams.errors import LogFull
+from streams.sync.readback import BATCH
+from tests.providers.account import Account
+from tests.providers.documented import Documented
+from tests.providers.listing import ROUTE, Listing
+from tests.sync.house import NOW_MS, House, event_of, settings, synced
+
+MINUTE_MS = 60_000
+
+
+def account_of(count: int, organization: str = "acme") -> Account:
+    key = f"sk-{organization}"
+    return Account.seeded(organization, key, f"{key}-m", seed=3, count=count, newest_ms=NOW_MS, days=3)
+
+
+def deliver(house: House, account: Account, share: float) -> int:
+    """Webhooks deliver some of it, some as estimates, some with figures of their own."""
+    made = random.Random(5)
+    chosen = [call for call in account.calls if made.random() < share]
+    for call in chosen:
+        how = made.choice(({}, {"authority": "estimate", "cost": None}, {"cost": "9.99"}, {"provider": ""}))
+        house.take([event_of(call, account.organization, **how)])
+    return len(chosen)
+
+
+async def test_a_list_is_read_until_there_is_nothing_left():
+    """2,350 generations, growing while read, with 429s: each counts once, and the next run publishes nothing."""
+    account = account_of(2350)
+    coming = account.calls[2300:]
+    del account.calls[2300:]
+    house = House()
+    deliver(house, account, 0.8)
+    with Listing([account], coming={"acme": coming}, per_page=1) as fake:
+        fake.trouble.limited_every, fake.trouble.retry_after = 9, "0"
+        how = settings(fake, provider_list=ROUTE)
+        fake.coming["acme"], account.key = coming, "sk-acme"
+        reports = [await synced(house, account, how)]
+        while reports[-1].truncated:
+            reports.append(await synced(house, account, how))
+        assert len(reports) == 3
+        fake.grow(account, len(coming))
+        await synced(house, account, how)
+        house.holds(account)
+        published = len(house.published)
+        for _ in range(2):
+            report = await synced(house, account, how)
+            assert (report.synced_generations, report.amended, report.error) == (0, 0, "")
+        assert len(house.published) == published
+    assert fake.asked(ROUTE)[429] > 2
+
+
+async def test_an_outage_halfway():
+    """What was found before the outage is published, the report says why it ended, the next run goes on."""
+    account, house = account_of(700), House()
+    with Listing([account]) as fake:
+        how = settings(fake, provider_list=ROUTE, sync_max=5000)
+        fake.trouble.down_after = 3
+        report = await synced(house, account, how, sleep=_no_time)
+        assert (report.synced_generations, report.truncated) == (300, False)
+        assert "503" in report.error
+        fake.trouble.down = False
+        report = await synced(house, account, how)
+        assert (report.synced_generations, report.error) == (400, "")
+        house.holds(account)
+
+
+async def _no_time(seconds: float) -> None:
+    pass
+
+
+async def test_ids_are_read_back_one_by_one():
+    """Known ids get the provider's figures; those it does not have yet are put off, longer each time."""
+    account, house = account_of(400), House()
+    known = deliver(house, account, 0.5)
+    ids = sorted(house.known)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        fake.later = dict.fromkeys(ids[:20], 1)
+        fake.never = set(ids[20:25])
+        report = await synced(house, account, settings(fake))
+        assert (report.amended, report.not_found, report.awaited) == (known - 25, 25, 25)
+        report = await synced(house, account, settings(fake))
+        assert (report.total_fetched, report.not_found) == (0, 0)  # put off
+        report = await synced(house, account, settings(fake), NOW_MS + MINUTE_MS)
+        assert (report.amended, report.not_found, report.awaited) == (20, 5, 5)
+        published = len(house.published)
+        assert {house.due_ms[id] - NOW_MS for id in fake.never} == {3 * MINUTE_MS}
+        report = await synced(house, account, settings(fake), NOW_MS + 2 * MINUTE_MS)
+        assert (report.total_fetched, len(house.published)) == (0, published)
+
+
+async def test_the_days_tell_how_many_are_missing():
+    """The rest, of which nobody told, is reported with its number by the completed days."""
+    account, house = account_of(400), House()
+    deliver(house, account, 0.7)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        await synced(house, account, settings(fake))
+        report = await synced(house, account, settings(fake))
+        truth = account.truth()
+        absent = [call for id, call in truth.items() if id not in house.known and call.day < "2026-11-20"]
+        assert report.missing == len(absent) > 50
+        account.management_key = ""
+        assert (await synced(house, account, settings(fake))).missing is None
+
+
+async def test_a_limit_of_ids():
+    """A run asks for `sync_max` ids at most, and says that there are more."""
+    account, house = account_of(2 * BATCH), House()
+    count = deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        report = await synced(house, account, settings(fake, sync_max=150))
+        assert (report.amended, report.truncated) == (150, True)
+        report = await synced(house, account, settings(fake, sync_max=150))
+        assert (report.amended, report.truncated) == (count - 150, False)
+        house.holds(account)
+
+
+async def test_an_outage_while_ids_are_asked_for():
+    """Those answered before it are published, and nobody else is put off for it."""
+    account, house = account_of(100), House()
+    deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        fake.trouble.down_after = 40
+        report = await synced(house, account, settings(fake), sleep=_no_time)
+        assert (report.amended, report.awaited, len(house.due_ms)) == (40, 60, 40)
+        assert "503" in report.error
+        fake.trouble.down = False
+        assert (await synced(house, account, settings(fake))).amended == 60
+
+
+async def test_an_id_that_somebody_else_holds():
+    """The one with the provider's key takes an id over, unless it was read back by its holder, too."""
+    account, house = account_of(2), House()
+    squatted, shared = account.calls
+    house.take([event_of(squatted, "mallory", cost="0"), event_of(shared, "other", authority="reconciled")])
+    with Listing([account]) as fake:
+        how = settings(fake, provider_list=ROUTE)
+        report = await synced(house, account, how)
+        assert (report.amended, report.duplicates_skipped) == (1, 1)
+        assert house.known[squatted.id].organization == "acme"
+        assert house.known[shared.id].organization == "other"
+        report = await synced(house, account, how)
+        assert (report.amended, report.duplicates_skipped) == (0, 2)
+
+
+async def test_a_correction_stands():
+    """What an administrator corrected or voided is not published again by the sync."""
+    account, house = account_of(2), House()
+    corrected, voided = account.calls
+    house.take(
+        [event_of(corrected, "acme", authority="corrected", cost="1"), event_of(voided, "acme", void=True)]
+    )
+    with Listing([account]) as fake:
+        report = await synced(house, account, settings(fake, provider_list=ROUTE))
+    assert (report.duplicates_skipped, house.published) == (2, [])
+
+
+async def test_an_answer_that_is_no_generation():
+    """It is counted as failed once, and the others are published."""
+    account, house = account_of(3), House()
+    with Listing([account]) as fake:
+        good = account.calls[1].answer()
+        bad = good.replace(b'"model":"', b'"model":7,"was":"')
+        foreign = b'"text"'
+        fake.check = lambda _, body: body
+        whole = fake.answer
+        fake.answer = lambda body: whole(body.replace(good, bad + b"," + foreign + b"," + bad))
+        report = await synced(house, account, settings(fake, provider_list=ROUTE))
+    assert (report.synced_generations, report.failed, report.total_fetched) == (2, 2, 4)
+
+
+async def test_an_answer_for_another_id():
+    """An answer of another generation than the one that was asked for is not taken."""
+    account, house = account_of(2), House()
+    house.take([event_of(account.calls[0], "acme", authority="estimate")])
+    with Documented([account], now_ms=NOW_MS) as fake:
+        other = account.calls[1]
+        account.call = lambda _: other  # type: ignore[method-assign]
+        report = await synced(house, account, settings(fake))
+    assert (report.failed, house.published) == (1, [])
+
+
+async def test_a_full_log_ends_the_run_and_counts_nothing():
+    """What could not be published is not counted, nor is the list read on; the next run finds it."""
+    account, house = account_of(250), House()
+    house.full = LogFull("the disk is full")
+    with Listing([account]) as fake:
+        how = settings(fake, provider_list=ROUTE)
+        report = await synced(house, account, how)
+        assert (report.total_fetched, report.error, house.kept) == (0, "the disk is full", b"")
+        house.full = None
+        assert (await synced(house, account, how)).synced_generations == 250
+
+
+async def test_a_key_that_is_refused():
+    """The run ends with a plain word, after one request."""
+    account = account_of(5)
+    with Listing([Account("acme", "another")]) as fake:
+        report = await synced(House(), account, settings(fake, provider_list=ROUTE))
+        assert report.error == f"the provider refuses the key for {ROUTE} (401)"
+        assert len(fake.requests) == 1
+
+
+async def test_one_route_that_is_not_there_is_not_all():
+    """Without its list route a provider is still asked for ids, and for its days."""
+    account, house = account_of(50), House()
+    deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        report = await synced(house, account, settings(fake, provider_list=ROUTE))
+    assert (report.amended, report.missing) == (50, 0)
+    assert report.error == f"the provider has no route {ROUTE} that lists generations"
+
+
+@pytest.mark.parametrize("path", ["/generation", "/nothing"])
+async def test_each_account_sees_its_own(path):
+    """The fakes keep accounts apart: another's generation is not there, another's key is refused."""
+    mine, other = account_of(3), account_of(3, "other")
+    house = House()
+    house.take([event_of(other.calls[0], "acme", authority="estimate")])
+    with Documented([mine, other], now_ms=NOW_MS) as fake:
+        report = await synced(house, mine, settings(fake))
+    assert (report.not_found, report.amended) == (1, 0)
