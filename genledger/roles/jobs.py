@@ -21,7 +21,7 @@ from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from streams import metrics, topics
 from streams.directory import Directory
-from streams.errors import LogError
+from streams.errors import LogError, ViewBusy
 from streams.gateway.answers import Refusal
 from streams.log.kafka.administration import differences
 from streams.log.kafka.log import KafkaLog
@@ -33,6 +33,7 @@ BADGE = topics.KEYS
 BEAT_S = 0.5
 LOOK_EVERY_S = 300.0
 ASK_TIMEOUT_S = 30.0
+BUSY_RETRY_S = 1.0
 
 _logger = logging.getLogger("genledger.jobs")
 
@@ -78,20 +79,24 @@ class Leader:
         return self._syncs
 
     async def _sync(self, watch: Watch) -> None:
-        """Sync while leading: what is remembered is in this machine's files."""
         while True:
             await self._leads.wait()
-            async with AsyncExitStack() as stack:
-                session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
-                stack.push_async_callback(session.close)
-                knower = Elsewhere(self._log, session, self._settings)
-                self._syncs = await start_syncs(
-                    self._settings, self._log, self._directory, knower, watch, stack
-                )
-                try:
-                    await self._lost.wait()
-                finally:
-                    self._syncs = None
+            try:
+                await self._sync_while_leading(watch)
+            except ViewBusy as error:  # who led before us on this machine has not let go yet
+                _logger.warning("the sync waits: %s", error)
+                await asyncio.sleep(BUSY_RETRY_S)
+
+    async def _sync_while_leading(self, watch: Watch) -> None:
+        async with AsyncExitStack() as stack:
+            session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
+            stack.push_async_callback(session.close)
+            knower = Elsewhere(self._log, session, self._settings)
+            self._syncs = await start_syncs(self._settings, self._log, self._directory, knower, watch, stack)
+            try:
+                await self._lost.wait()
+            finally:
+                self._syncs = None
 
     async def _revoked(self, partitions: Partitions) -> None:
         self._leads.clear()

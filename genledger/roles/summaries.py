@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from genledger.roles.books import start_books
+from genledger.roles.conflicts import start_conflicts
 from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
 from genledger.roles.proofs import start_proofs
@@ -43,6 +44,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     start_proofs(settings, watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
+    await start_conflicts(queries, watch, stack)
     routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends)
     await start_lookout("summaries", log, directory, settings, watch, stack, routes=routes)
 

@@ -80,6 +80,7 @@ class Syncs:
         self._session = session
         self._last: dict[str, Report] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._next: dict[str, bool] = {}  # asked for meanwhile
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._reading = asyncio.Lock()
         self._due_s: dict[str, float] = {}
@@ -104,14 +105,14 @@ class Syncs:
         return sorted(self._running)
 
     def begin(self, organization: str, *, everything: bool = False) -> None:
-        """A run of one organisation now; the one under way is the one, if there is one.
+        """A run of one organisation now, or as soon as the one under way has ended: it began before this.
 
         `everything`: what was put off is asked for again, and the list is read to the provider's first day.
         """
-        if organization not in self._running:
-            task = asyncio.create_task(self._run(organization, everything=everything))
-            self._running[organization] = task
-            task.add_done_callback(lambda _: self._running.pop(organization, None))
+        if organization in self._running:
+            self._next[organization] = everything or self._next.get(organization, False)
+            return
+        self._running[organization] = asyncio.create_task(self._runs(organization, everything=everything))
 
     def told(self) -> Mapping[str, Any]:
         """For the status: the last run of each organisation."""
@@ -147,6 +148,14 @@ class Syncs:
                     self._due_s[name] = now_s + self._settings.background_sync_interval_s
                     self.begin(name)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _runs(self, organization: str, *, everything: bool) -> None:
+        try:
+            await self._run(organization, everything=everything)
+            while (asked := self._next.pop(organization, None)) is not None:
+                await self._run(organization, everything=asked)
+        finally:
+            del self._running[organization]  # at once: whoever asks from here on begins anew
 
     async def _run(self, organization: str, *, everything: bool) -> None:
         async with self._at_once:

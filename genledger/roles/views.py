@@ -13,6 +13,7 @@ from typing import Any
 
 from genledger.watch import Part, Watch
 from projections.agents import Follower, Told, follower_app
+from projections.conflicts import Conflicts
 from projections.organizations import Organizations
 from projections.processed import Processed
 from projections.stores.sqlite import Database, wal_bytes
@@ -24,7 +25,7 @@ from streams.errors import ViewBusy
 from streams.log.interface import Log
 from streams.settings import Settings
 
-NAMES = ("organizations", "summaries", "processed")
+NAMES = ("organizations", "summaries", "conflicts", "processed")
 # A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
 BUSY_WAIT_S = 15.0
 BUSY_RETRY_S = 0.1
@@ -32,7 +33,7 @@ BUSY_RETRY_S = 0.1
 
 def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
     """The views that are kept."""
-    views: list[View[Any, Any]] = [Organizations(), Summaries()]
+    views: list[View[Any, Any]] = [Organizations(), Summaries(), Conflicts()]
     return [*views, Processed()] if settings.processed_generations else views
 
 

@@ -58,6 +58,7 @@ class Readback:
     @classmethod
     def open(cls, path: Path) -> "Readback":
         """Take the file's lock and open it. One of another layout is begun again."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
             connection = _opened(path)
