@@ -1,6 +1,5 @@
 """`genledger reconcile`: our days beside the provider's own account of them."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -9,6 +8,7 @@ from genledger.client import Client, Refused
 from genledger.commands.sync import run_now
 from genledger.options import Json, Service, WrongUse
 from genledger.output import print_json, print_rows, say, visible
+from streams import clock, times
 
 app = App(
     name="reconcile",
@@ -58,7 +58,7 @@ def reconcile(
     """
     if not provider:
         raise WrongUse("say what to compare with: --provider")
-    day = day or (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    day = day or times.day_of(clock.now_ms() * times.MS_NS - times.DAY_NS, "UTC")
     with service.client() as client:
         if fix:
             run_now(client, org, everything=True)

@@ -1,0 +1,1 @@
+"""Every source of events: golden pairs, traps and fuzz."""
