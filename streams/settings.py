@@ -82,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider_list: str = ""
     provider_id_prefix: str = "gen-"
     provider_timeout_s: float = 30.0
+    provider_tries_max: int = 5
     provider_rate_per_s: float = 10.0
     explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
@@ -211,6 +212,11 @@ TABLE = (
         "how the provider's ids begin: others are never asked for",
     ),
     Setting("provider_timeout_s", "GENLEDGER_PROVIDER_TIMEOUT_S", "how long the provider may take to answer"),
+    Setting(
+        "provider_tries_max",
+        "GENLEDGER_PROVIDER_TRIES_MAX",
+        "how often one request is tried that the provider may answer later; then the run ends",
+    ),
     Setting(
         "provider_rate_per_s", "GENLEDGER_PROVIDER_RATE_PER_S", "requests a second to the provider, at most"
     ),

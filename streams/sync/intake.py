@@ -70,9 +70,14 @@ class Intake:
         except BadEvent:
             event = None
         if event is None or (id and event.id != id):
-            self._unreadable.add(blake2b(data, digest_size=16).digest())
+            self.fail(id or bytes(data))
             return None
         return event
+
+    def fail(self, what: str | bytes) -> None:
+        """Count an answer that can't be read, by its id or its bytes: once."""
+        content = what.encode() if isinstance(what, str) else what
+        self._unreadable.add(blake2b(content, digest_size=16).digest())
 
     async def settle(self, events: Iterable[Generation]) -> None:
         """Publish what the ledger lacks or holds less of. Nothing is counted before it is durable."""

@@ -11,9 +11,9 @@ T has read all that was in the list then; what was not in it yet, and is dated b
 at most. So the next walk goes down to T - overlap, and there to the first page that has nothing younger: it
 does not matter whether a late entry stands by its own date or by when it came.
 
-    cursor = begun(Cursor())                                    # a walk from the front
-    cursor = after(cursor, times_of_page, now_ms, overlap_ms)   # a page was read and published
-    cursor.walk is None                                         # that was the last of this walk
+    cursor = begun(Cursor(), overlap_ms)            # a walk from the front
+    cursor = after(cursor, times_of_page, now_ms)   # a page was read and published
+    cursor.walk is None                             # that was the last of this walk
 
 What comes in between two runs must be less than half of `sync_max`, or a walk that takes several runs gains
 nothing on the list: each first meets again what it was pushed back by. A run that hits the limit says so.
@@ -38,6 +38,7 @@ class Walk(msgspec.Struct, frozen=True):
 
     offset: int = 0
     newest_ms: int | None = None  # of the first page, when the walk began
+    until_ms: int | None = None  # it ends at a page of which all is dated before; None: at the list's end
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -63,28 +64,29 @@ def encoded(cursor: Cursor) -> bytes:
     return msgspec.json.encode(cursor)
 
 
-def begun(cursor: Cursor) -> Cursor:
-    """With a walk under way: the one that there is, or a new one from the front."""
-    return cursor if cursor.walk else msgspec.structs.replace(cursor, walk=Walk())
+def begun(cursor: Cursor, overlap_ms: int) -> Cursor:
+    """With a walk under way: the one that there is, or a new one from the front.
+
+    A walk keeps to where it was meant to end. When more is asked for, it begins anew.
+    """
+    until_ms = None if cursor.read_ms is None else cursor.read_ms - overlap_ms
+    walk = cursor.walk
+    if walk is not None and (walk.until_ms is None or (until_ms is not None and until_ms >= walk.until_ms)):
+        return cursor
+    return Cursor(cursor.read_ms, Walk(until_ms=until_ms))
 
 
-def after(cursor: Cursor, dated_ms: Sequence[int | None], now_ms: int, overlap_ms: int) -> Cursor:
+def after(cursor: Cursor, dated_ms: Sequence[int | None], now_ms: int) -> Cursor:
     """After a page: its entries' dates, None where there is none. An empty page is the list's end."""
     walk = cursor.walk or Walk()
     newest_ms = max((at for at in dated_ms if at is not None), default=None)
     if walk.offset == 0 and newest_ms is not None:
         # An entry dated in the future must not make the next walk stop short.
         walk = msgspec.structs.replace(walk, newest_ms=min(newest_ms, now_ms))
-    if not dated_ms or _is_read(cursor, newest_ms, overlap_ms):
+    is_read = newest_ms is not None and walk.until_ms is not None and newest_ms < walk.until_ms
+    if not dated_ms or is_read:
         return Cursor(cursor.read_ms if walk.newest_ms is None else walk.newest_ms)
-    return Cursor(cursor.read_ms, Walk(walk.offset + len(dated_ms), walk.newest_ms))
-
-
-def _is_read(cursor: Cursor, newest_ms: int | None, overlap_ms: int) -> bool:
-    """Whether a page has only what earlier walks have read."""
-    if cursor.read_ms is None or newest_ms is None:
-        return False
-    return newest_ms < cursor.read_ms - overlap_ms
+    return Cursor(cursor.read_ms, msgspec.structs.replace(walk, offset=walk.offset + len(dated_ms)))
 
 
 def _dated_ms(event: Generation | None) -> int | None:
@@ -95,8 +97,7 @@ async def read_list(
     organization: str, provider: Provider, state: State, intake: Intake, settings: Settings, now_ms: int
 ) -> bool:
     """Read the list for one run. True: the limit was hit, and the next run goes on from there."""
-    cursor = begun(decoded(await state.cursor(organization)))
-    overlap_ms = int(settings.sync_overlap_s * 1000)
+    cursor = begun(decoded(await state.cursor(organization)), int(settings.sync_overlap_s * 1000))
     left = settings.sync_max
     while cursor.walk is not None:
         if left <= 0:
@@ -104,7 +105,7 @@ async def read_list(
         entries = await provider.page(cursor.walk.offset, min(PAGE_MAX, left))
         events = [intake.read(entry) for entry in entries]
         await intake.settle(event for event in events if event is not None)
-        cursor = after(cursor, [_dated_ms(event) for event in events], now_ms, overlap_ms)
+        cursor = after(cursor, [_dated_ms(event) for event in events], now_ms)
         left -= len(entries)
         # Last: a run that ends here reads the page again, and none is skipped.
         await state.keep_cursor(organization, encoded(cursor))

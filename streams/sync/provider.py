@@ -27,7 +27,6 @@ from streams.errors import GenledgerError
 from streams.settings import Settings
 
 ANSWER_BYTES_MAX = 33_554_432
-TRIES_MAX = 5  # of one request
 RETRIES_MAX = 100  # of all requests of a run
 WAIT_S_MAX = 60.0  # the longest single pause that a run makes
 PATIENCE_S_MAX = 300.0  # all its pauses together
@@ -159,7 +158,7 @@ class Provider:
         """The answer's body, or None for a 404, after as many tries as it takes and may take."""
         if not key or not key.isascii() or not key.isprintable():
             raise ProviderError("key", "the provider's key is empty, or has characters that no key has")
-        for number in range(1, TRIES_MAX + 1):
+        for number in range(1, self._settings.provider_tries_max + 1):
             await self._turn()
             try:
                 return await self._once(path, params, key)
@@ -169,14 +168,13 @@ class Provider:
 
     async def _turn(self) -> None:
         """Waits for this request's place in the rate, and for the end of a pause that another was told of."""
-        gap_s = 1 / self._settings.provider_rate_per_s
         while (wait_s := self._free_s - self._clock_s()) > 0:
             await self._sleep(wait_s)
-        self._free_s = max(self._free_s, self._clock_s() - gap_s) + gap_s
+        self._free_s = self._clock_s() + 1 / self._settings.provider_rate_per_s
 
     def _pause(self, passing: _Passing, number: int) -> None:
-        wait_s = passing.wait_s or BACKOFF_S * 2.0**number * random.uniform(0.5, 1.0)  # noqa: S311
-        spent = number >= TRIES_MAX or self._retries_left <= 0
+        wait_s = passing.wait_s or BACKOFF_S * 2.0 ** (number - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+        spent = number >= self._settings.provider_tries_max or self._retries_left <= 0
         if spent or wait_s > WAIT_S_MAX or wait_s > self._patience_s:
             raise ProviderError(passing.kind, str(passing), passing.wait_s) from None
         self._retries_left -= 1

@@ -5,7 +5,7 @@ have one yet, shortly after the call: then it is put off, for a minute, two, fou
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from streams.sync.provider import Provider, ProviderError
 
 AT_ONCE = 8
 BATCH = 100
+BROKEN_MAX = 10  # answers of a run that are none: then it is not the ids
 DELAY_MS = 60_000
 DELAY_MS_MAX = 6 * 3_600_000
 
@@ -30,11 +31,25 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came of one id: `event` is None when the provider has none, or none that can be read."""
+    """What came of one id: no event when the provider has none, or none that can be read."""
 
     asked: Awaited
-    found: bool
+    found: bool = False
     event: Generation | None = None
+    error: ProviderError | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends the run: an answer that is none may be this id's alone."""
+        return self.error is not None and self.error.kind != "answer"
+
+    @property
+    def is_put_off(self) -> bool:
+        """Those found, too: until the ledger has decided, or where it knows better, nobody asks again.
+
+        And those that failed, or one id for which the provider always breaks would stop all that follow.
+        """
+        return self.error is None or self.error.kind in ("answer", "unreachable")
 
 
 def delay_ms(tries: int) -> int:
@@ -51,47 +66,50 @@ async def read_back(
 ) -> Outcome:
     """Ask for the ids that are due, `sync_max` at most; what was found before a failure is published."""
     not_found, left = 0, settings.sync_max
+    broken: list[ProviderError] = []
     asked: set[str] = set()
     while True:
-        due = await state.due(organization, now_ms, BATCH)
-        due = [one for one in due if one.id not in asked]
+        due = [one for one in await state.due(organization, now_ms, BATCH) if one.id not in asked]
         if not due or left <= 0:
             return Outcome(not_found, truncated=bool(due))
         due = due[:left]
         asked.update(one.id for one in due)
         left -= len(due)
-        answers, error = await _ask(provider, intake, due)
+        answers = await _ask(provider, intake, due, broken)
         await intake.settle(answer.event for answer in answers if answer.event is not None)
-        for answer in answers:
-            # Those found, too: until the ledger has decided, or where it knows better, nobody asks again.
-            one = answer.asked
+        for one in (answer.asked for answer in answers if answer.is_put_off):
             await state.put_off(organization, one.id, now_ms + delay_ms(one.tries))
-        not_found += sum(not answer.found for answer in answers)
-        if error is not None:
-            return Outcome(not_found, error=error)
+        not_found += sum(not answer.found and answer.error is None for answer in answers)
+        error = next((answer.error for answer in answers if answer.is_final), None)
+        if error is not None or len(broken) >= BROKEN_MAX:
+            return Outcome(not_found, error=error or broken[-1])
 
 
 async def _ask(
-    provider: Provider, intake: Intake, due: Sequence[Awaited]
-) -> tuple[list[Answer], ProviderError | None]:
-    """Some at a time. After a failure no further one is asked for."""
+    provider: Provider, intake: Intake, due: Sequence[Awaited], broken: list[ProviderError]
+) -> list[Answer]:
+    """Some at a time. After a failure that ends the run no further one is asked for."""
     waiting = iter(due)
-    ended = await asyncio.gather(*(_worker(provider, intake, waiting) for _ in range(AT_ONCE)))
-    answers = [answer for answered, _ in ended for answer in answered]
-    return answers, next((error for _, error in ended if error is not None), None)
-
-
-async def _worker(
-    provider: Provider, intake: Intake, waiting: Iterator[Awaited]
-) -> tuple[list[Answer], ProviderError | None]:
     answers: list[Answer] = []
-    for one in waiting:
-        try:
-            data = await provider.generation(one.id)
-        except ProviderError as error:
-            for _ in waiting:  # nobody goes on
-                pass
-            return answers, error
-        event = None if data is None else intake.read(data, one.id)
-        answers.append(Answer(one, data is not None, event))
-    return answers, None
+
+    async def work() -> None:
+        for one in waiting:
+            answer = await _answer(provider, intake, one)
+            answers.append(answer)
+            if answer.error is not None and not answer.is_final:
+                broken.append(answer.error)
+                intake.fail(one.id)
+            if answer.is_final or len(broken) >= BROKEN_MAX:
+                for _ in waiting:  # nobody goes on
+                    pass
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return answers
+
+
+async def _answer(provider: Provider, intake: Intake, one: Awaited) -> Answer:
+    try:
+        data = await provider.generation(one.id)
+    except ProviderError as error:
+        return Answer(one, error=error)
+    return Answer(one, found=data is not None, event=None if data is None else intake.read(data, one.id))

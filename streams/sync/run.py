@@ -95,6 +95,8 @@ class _Run:
         self.truncated |= cut
 
     async def _ids(self) -> None:
+        if self.truncated:
+            return  # the list tells of a hundred at a time: ids are asked for when it has been read
         outcome = await read_back(
             self._organization, self._provider, self._state, self.intake, self._settings, self._now_ms
         )

@@ -21,14 +21,17 @@ PAGE_MAX = 100
 
 @dataclass
 class Listing(Served):
-    """The list with an account's key. It knows no generation by its id."""
+    """The list with an account's key, and /activity. It knows no generation by its id."""
 
     coming: dict[str, list[Call]] = field(default_factory=dict)
     per_page: int = 0
     by_arrival: bool = False
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get(f"{self.prefix}{ROUTE}", self._list)]
+        return [
+            web.get(f"{self.prefix}{ROUTE}", self._list),
+            web.get(f"{self.prefix}/activity", self.activity),
+        ]
 
     async def _list(self, request: web.Request) -> web.Response:
         account = self.account(request)

@@ -9,7 +9,6 @@ Everything may be read and set from any thread, while the server runs.
 """
 
 import asyncio
-import contextlib
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -20,10 +19,12 @@ import msgspec
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
+from streams import clock, times
 from tests.providers import shapes
 from tests.providers.account import Account
 
 START_TIMEOUT_S = 10.0
+ACTIVITY_DAYS = 30
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Served:
     violations: list[str] = field(default_factory=list)
     port: int = 0
     prefix: str = "/api/v1"
+    now_ms: int | None = None  # decides which days are completed; None: the clock does
 
     @property
     def url(self) -> str:
@@ -75,8 +77,7 @@ class Served:
     def __enter__(self) -> Self:
         self._valid: set[bytes] = set()
         self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._ready.wait(START_TIMEOUT_S), "the fake provider did not start"
         return self
@@ -87,12 +88,8 @@ class Served:
         if error[0] is None:
             assert not self.violations, f"not OpenRouter's shape: {self.violations[:3]}"
 
-    def _run(self) -> None:
-        with contextlib.closing(self._loop):
-            self._loop.run_until_complete(self._serve())
-
     async def _serve(self) -> None:
-        self._stopped = asyncio.Event()
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(middlewares=[self._gate])
         app.add_routes(self.routes())
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -139,6 +136,23 @@ class Served:
         """Whose key a request has."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return next((one for one in self.accounts if given and getattr(one, field) == given), None)
+
+    async def activity(self, request: web.Request) -> web.Response:
+        """GET /activity?date= with an account's management key."""
+        account = self.account(request, "management_key")
+        if account is None:
+            return self.error(403, "Only management keys can fetch activity")
+        completed = self.completed_days()
+        day = request.query.get("date")
+        if day is not None and day not in completed:
+            return self.error(400, "Date must be within the last 30 (completed) UTC days")
+        days = completed if day is None else [day]
+        return self.answer(self.check(shapes.ACTIVITY_ANSWER, account.activity(days)))
+
+    def completed_days(self) -> list[str]:
+        """The days that /activity tells of, the newest first."""
+        now_ns = (clock.now_ms() if self.now_ms is None else self.now_ms) * times.MS_NS
+        return [times.day_of(now_ns - ago * times.DAY_NS, "UTC") for ago in range(1, ACTIVITY_DAYS + 1)]
 
     def answer(self, body: bytes) -> web.Response:
         """A good answer, whose parts were checked when they were made."""

@@ -1,5 +1,6 @@
 """A state and a ledger as the sync asks for them, in dictionaries, and what a run needs beside them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +30,22 @@ def settings(provider: Served | None = None, **given: Any) -> Settings:
 def event_of(call: Call, organization: str, **fields: Any) -> Generation:
     """What a producer reports of a call."""
     return generation.decode(msgspec.json.encode(call.event(organization, **fields)))
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+    def seams(self) -> dict[str, Any]:
+        return {"sleep": self.sleep, "clock_s": lambda: self.now_s}
 
 
 class House:
@@ -116,11 +133,9 @@ async def reader(account: Account, settings: Settings, **seams: Any) -> AsyncIte
         yield Provider(session, settings, account.key, account.management_key, **seams)
 
 
-async def synced(
-    house: House, account: Account, settings: Settings, now_ms: int = NOW_MS, **seams: Any
-) -> Report:
-    """One run, whose counts add up."""
-    async with reader(account, settings, **seams) as provider:
+async def synced(house: House, account: Account, settings: Settings, now_ms: int = NOW_MS) -> Report:
+    """One run, whose counts add up, and which waits for nothing."""
+    async with reader(account, settings, **Time().seams()) as provider:
         report = await run(account.organization, provider, house, house, settings, now_ms)
     parts = report.synced_generations + report.amended + report.duplicates_skipped + report.failed
     assert report.total_fetched == parts

@@ -127,8 +127,13 @@ def test_day_boundary():
     moved = Figures(1, cost_nano=100)
     assert causes(theirs, ours) == [{"day_boundary": NONE - moved}, {"day_boundary": moved}]
     # Of another model, or two days apart, it is not.
-    ours = [here(DAYS[0]), here(DAYS[1], model="b/y")]
-    assert "day_boundary" not in {cause for found in causes(theirs, ours) for cause in found}
+    apart = [there(DAYS[0], requests=3), there(DAYS[2], requests=5)], [here(DAYS[0]), here(DAYS[2])]
+    other = (
+        [there(DAYS[0], requests=3), there(DAYS[1], "b/y", "", requests=5)],
+        [here(DAYS[0]), here(DAYS[1], "b/y")],
+    )
+    for theirs, ours in (apart, other):
+        assert not any("day_boundary" in found for found in causes(theirs, ours))
 
 
 def test_today_gives_nothing_to_yesterday():
@@ -138,7 +143,7 @@ def test_today_gives_nothing_to_yesterday():
 
 
 def test_names():
-    """A model is known by its name, its permaslug or without its variant; a provider in any case, or as the only one."""
+    """A model is known by its name, its permaslug or without its variant; a provider in any case."""
     theirs = [
         there(),
         there(model="b/y:free", permaslug="b/y-1"),

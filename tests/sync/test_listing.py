@@ -123,18 +123,28 @@ async def test_a_cut_run_goes_on_where_it_was():
 
 def test_a_future_date_does_not_stop_the_next_walk_short():
     """An entry dated next year moves the mark no further than now."""
-    cursor = after(begun(Cursor()), [NOW_MS + 10**10, NOW_MS - 5], NOW_MS, OVERLAP_MS)
-    cursor = after(cursor, [], NOW_MS, OVERLAP_MS)
+    cursor = after(begun(Cursor(), OVERLAP_MS), [NOW_MS + 10**10, NOW_MS - 5], NOW_MS)
+    cursor = after(cursor, [], NOW_MS)
     assert cursor == Cursor(read_ms=NOW_MS)
 
 
 def test_a_walk_ends_at_a_page_of_old_ones_only():
     """One late entry among old ones, or one without a date, does not decide alone."""
-    cursor = Cursor(read_ms=NOW_MS, walk=Walk(100, NOW_MS + 1))
-    old_ms, young_ms = NOW_MS - OVERLAP_MS - 1, NOW_MS - OVERLAP_MS
-    assert after(cursor, [old_ms, young_ms, old_ms], NOW_MS, OVERLAP_MS).walk == Walk(103, NOW_MS + 1)
-    assert after(cursor, [None, None], NOW_MS, OVERLAP_MS).walk == Walk(102, NOW_MS + 1)
-    assert after(cursor, [old_ms, None], NOW_MS, OVERLAP_MS) == Cursor(read_ms=NOW_MS + 1)
+    until_ms = NOW_MS - OVERLAP_MS
+    cursor = Cursor(NOW_MS, Walk(100, NOW_MS + 1, until_ms))
+    further = Cursor(NOW_MS, Walk(102, NOW_MS + 1, until_ms))
+    assert after(cursor, [until_ms, until_ms - 1], NOW_MS) == further
+    assert after(cursor, [None, None], NOW_MS) == further
+    assert after(cursor, [until_ms - 1, None], NOW_MS) == Cursor(read_ms=NOW_MS + 1)
+
+
+def test_a_walk_keeps_its_end():
+    """A walk cut by its run's limit goes as far as it was meant to; one that is to go further begins anew."""
+    deep = Cursor(NOW_MS, Walk(100, NOW_MS, until_ms=NOW_MS - 24 * OVERLAP_MS))
+    assert begun(deep, OVERLAP_MS) == begun(deep, 24 * OVERLAP_MS) == deep
+    assert begun(deep, 25 * OVERLAP_MS).walk == Walk(until_ms=NOW_MS - 25 * OVERLAP_MS)
+    first = Cursor(None, Walk(100, NOW_MS))
+    assert begun(first, OVERLAP_MS) == first
 
 
 @given(st.binary(max_size=40))

@@ -13,25 +13,9 @@ from streams.sync.provider import ProviderError, retry_after_s
 from tests.providers.account import Account
 from tests.providers.documented import Documented
 from tests.providers.listing import ROUTE, Listing
-from tests.sync.house import NOW_MS, reader, settings
+from tests.sync.house import NOW_MS, Time, reader, settings
 
 KEY, MANAGEMENT = "sk-or-secret-0123456789", "sk-or-manage-9876543210"
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
-        await asyncio.sleep(0)
-
-    def seams(self):
-        return {"sleep": self.sleep, "clock_s": lambda: self.now_s}
 
 
 @pytest.fixture
@@ -49,7 +33,7 @@ async def test_a_generation_is_read_as_text(account, fake):
     """The answer's bytes are the provider's own, costs to the last digit."""
     call = account.calls[0]
     async with reader(account, settings(fake)) as provider:
-        assert await provider.generation(call.id) == call.answer()
+        assert bytes(await provider.generation(call.id)) == call.answer()
         assert await provider.generation("gen-of-nobody") is None
 
 
@@ -87,13 +71,13 @@ async def test_retry_after_is_obeyed(account, fake):
 
 
 async def test_more_patience_than_a_run_has(account, fake):
-    """A provider that asks for an hour gets it: the run ends, and says until when."""
+    """A provider that asks for more than a minute gets it: the run ends, and says until when."""
     time = Time()
-    fake.trouble.limited, fake.trouble.retry_after = 1, "3600"
+    fake.trouble.limited, fake.trouble.retry_after = 1, "90"
     async with reader(account, settings(fake), **time.seams()) as provider:
-        with pytest.raises(ProviderError, match="3600 s") as caught:
+        with pytest.raises(ProviderError, match="90 s") as caught:
             await provider.generation(account.calls[0].id)
-    assert (caught.value.kind, caught.value.retry_after_s) == ("limited", 3600.0)
+    assert (caught.value.kind, caught.value.retry_after_s) == ("limited", 90.0)
     assert not any(wait_s > 1 for wait_s in time.slept)
 
 
@@ -114,7 +98,6 @@ async def test_a_failing_provider_is_given_up(account, fake):
 async def test_a_provider_that_comes_back_is_read(account, fake):
     """Two failures and an answer are an answer."""
     time = Time()
-    fake.trouble.broken = 0
     fake.trouble.limited, fake.trouble.retry_after = 2, "soon"
     async with reader(account, settings(fake), **time.seams()) as provider:
         assert await provider.generation(account.calls[0].id) is not None
@@ -164,7 +147,6 @@ ANSWERS = {
     "half an object": (200, b'{"data":{"id":', {}),
     "a number": (200, b"7", {}),
     "no data": (200, b'{"datum":{}}', {}),
-    "not UTF-8": (200, b'{"data":"\xff"}', {}),
     "deep": (200, b'{"data":' + b"[" * 100_000, {}),
     "a redirect": (302, b"", {"Location": "https://example.com/"}),
     "a web site's 404": (404, b"<html>", {}),
@@ -193,7 +175,8 @@ async def test_activity_that_is_none(account, fake):
     broken = [(b"1}", b"-1}"), (b"1}", b"[]}"), (b"2026-11-19", b"yesterday"), (b":1,", b":null,")]
     async with reader(account, settings(fake)) as provider:
         for good, bad in broken:
-            fake.answer = lambda _, row=row.replace(good, bad): web.Response(body=b'{"data":[' + row + b"]}")
+            body = b'{"data":[' + row.replace(good, bad) + b"]}"
+            fake.answer = lambda _, body=body: web.Response(body=body)
             with pytest.raises(ProviderError, match="/activity"):
                 await provider.activity()
         fake.answer = lambda _: web.Response(body=b'{"data":[' + row.replace(b"19", b"19 00:00:00") + b"]}")
@@ -229,7 +212,7 @@ async def test_no_key_in_any_word(account, fake, caplog):
         ("-5", 0),
         ("1e9", 0),
         ("soon", 0),
-        ("٧", 0),
+        ("\u0667", 0),
         ("9" * 5000, 999_999_999),
         ("Fri, 99 Nov 99999 99:99:99 GMT", 0),
     ],

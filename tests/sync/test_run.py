@@ -2,8 +2,6 @@
 
 import random
 
-import pytest
-
 from streams.errors import LogFull
 from streams.sync.readback import BATCH
 from tests.providers.account import Account
@@ -14,9 +12,9 @@ from tests.sync.house import NOW_MS, House, event_of, settings, synced
 MINUTE_MS = 60_000
 
 
-def account_of(count: int, organization: str = "acme") -> Account:
+def account_of(count: int, organization: str = "acme", management_key: str = "") -> Account:
     key = f"sk-{organization}"
-    return Account.seeded(organization, key, f"{key}-m", seed=3, count=count, newest_ms=NOW_MS, days=3)
+    return Account.seeded(organization, key, management_key, seed=3, count=count, newest_ms=NOW_MS, days=3)
 
 
 def deliver(house: House, account: Account, share: float) -> int:
@@ -30,16 +28,15 @@ def deliver(house: House, account: Account, share: float) -> int:
 
 
 async def test_a_list_is_read_until_there_is_nothing_left():
-    """2,350 generations, growing while read, with 429s: each counts once, and the next run publishes nothing."""
+    """2,350 generations, growing while read, with 429s: each counts once; a next run publishes nothing."""
     account = account_of(2350)
     coming = account.calls[2300:]
     del account.calls[2300:]
     house = House()
     deliver(house, account, 0.8)
     with Listing([account], coming={"acme": coming}, per_page=1) as fake:
-        fake.trouble.limited_every, fake.trouble.retry_after = 9, "0"
+        fake.trouble.limited_every = 9
         how = settings(fake, provider_list=ROUTE)
-        fake.coming["acme"], account.key = coming, "sk-acme"
         reports = [await synced(house, account, how)]
         while reports[-1].truncated:
             reports.append(await synced(house, account, how))
@@ -61,17 +58,13 @@ async def test_an_outage_halfway():
     with Listing([account]) as fake:
         how = settings(fake, provider_list=ROUTE, sync_max=5000)
         fake.trouble.down_after = 3
-        report = await synced(house, account, how, sleep=_no_time)
+        report = await synced(house, account, how)
         assert (report.synced_generations, report.truncated) == (300, False)
         assert "503" in report.error
         fake.trouble.down = False
         report = await synced(house, account, how)
         assert (report.synced_generations, report.error) == (400, "")
         house.holds(account)
-
-
-async def _no_time(seconds: float) -> None:
-    pass
 
 
 async def test_ids_are_read_back_one_by_one():
@@ -96,7 +89,7 @@ async def test_ids_are_read_back_one_by_one():
 
 async def test_the_days_tell_how_many_are_missing():
     """The rest, of which nobody told, is reported with its number by the completed days."""
-    account, house = account_of(400), House()
+    account, house = account_of(400, management_key="sk-m"), House()
     deliver(house, account, 0.7)
     with Documented([account], now_ms=NOW_MS) as fake:
         await synced(house, account, settings(fake))
@@ -121,16 +114,47 @@ async def test_a_limit_of_ids():
 
 
 async def test_an_outage_while_ids_are_asked_for():
-    """Those answered before it are published, and nobody else is put off for it."""
+    """Those answered before it are published, and nobody goes on asking."""
     account, house = account_of(100), House()
     deliver(house, account, 1)
     with Documented([account], now_ms=NOW_MS) as fake:
         fake.trouble.down_after = 40
-        report = await synced(house, account, settings(fake), sleep=_no_time)
-        assert (report.amended, report.awaited, len(house.due_ms)) == (40, 60, 40)
+        report = await synced(house, account, settings(fake))
+        assert (report.amended, report.awaited, report.not_found) == (40, 60, 0)
         assert "503" in report.error
+        assert fake.asked()[503] <= 8 * 5
         fake.trouble.down = False
-        assert (await synced(house, account, settings(fake))).amended == 60
+        report = await synced(house, account, settings(fake), NOW_MS + MINUTE_MS)
+        assert (report.amended, report.awaited) == (60, 0)
+
+
+async def test_one_id_for_which_the_provider_breaks():
+    """It is put off and counted, and those behind it are read back; many such ids end the run."""
+    account, house = account_of(60), House()
+    deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        fake.trouble.broken = 3
+        report = await synced(house, account, settings(fake))
+        assert (report.amended, report.failed, report.awaited, report.error) == (57, 3, 3, "")
+        house = House()
+        deliver(house, account, 1)
+        fake.trouble.broken = 1000
+        report = await synced(house, account, settings(fake))
+        assert report.error == "the provider's answer to /generation is not as documented"
+        assert 10 <= report.failed == report.total_fetched <= 10 + 8
+
+
+async def test_one_id_for_which_the_provider_is_always_down():
+    """The run ends there, and the next one begins with the others."""
+    account, house = account_of(30), House()
+    deliver(house, account, 1)
+    first = next(iter(house.known))
+    with Documented([account], now_ms=NOW_MS) as fake:
+        whole = account.call
+        account.call = lambda id: 1 / 0 if id == first else whole(id)  # type: ignore[method-assign]
+        reports = [await synced(house, account, settings(fake)) for _ in range(2)]
+    assert [("500" in report.error) for report in reports] == [True, False]
+    assert list(house._awaited("acme")) == [first]
 
 
 async def test_an_id_that_somebody_else_holds():
@@ -208,7 +232,7 @@ async def test_a_key_that_is_refused():
 
 async def test_one_route_that_is_not_there_is_not_all():
     """Without its list route a provider is still asked for ids, and for its days."""
-    account, house = account_of(50), House()
+    account, house = account_of(50, management_key="sk-m"), House()
     deliver(house, account, 1)
     with Documented([account], now_ms=NOW_MS) as fake:
         report = await synced(house, account, settings(fake, provider_list=ROUTE))
@@ -216,9 +240,8 @@ async def test_one_route_that_is_not_there_is_not_all():
     assert report.error == f"the provider has no route {ROUTE} that lists generations"
 
 
-@pytest.mark.parametrize("path", ["/generation", "/nothing"])
-async def test_each_account_sees_its_own(path):
-    """The fakes keep accounts apart: another's generation is not there, another's key is refused."""
+async def test_each_account_sees_its_own():
+    """The fakes keep accounts apart: another's generation is not there."""
     mine, other = account_of(3), account_of(3, "other")
     house = House()
     house.take([event_of(other.calls[0], "acme", authority="estimate")])
