@@ -27,6 +27,7 @@ Row = dict[str, Any]
 ROWS_MAX = 10_000
 STATEMENT_ROWS_MAX = 100_000
 BUSY_TIMEOUT_S = 5
+DAY_S = 86_400
 
 _FIGURES = (
     "total_tokens, total_requests, raw_cost_nano AS raw_cost, markup_cost_nano AS markup_cost,"
@@ -88,6 +89,12 @@ COLUMNS: Mapping[Kind, Sequence[str]] = {
 }
 
 
+_CONFLICTS = """SELECT generation_id AS id, holder_org_id AS holder, claimant_org_id AS claimant, times,
+    taken_over, created_at AS first_at, updated_at AS last_at FROM generation_conflicts"""
+_RECENT_CONFLICTS = """SELECT count(*) AS recent, count(nullif(taken_over, 0)) AS taken_over
+    FROM generation_conflicts WHERE updated_at >= ?"""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Rows, and whether there were more than an answer may hold."""
 
@@ -146,6 +153,19 @@ class Queries:
                 read[row["partition"]] = Read(row["records"], row["next_offset"])
         return fates, read
 
+    async def conflicts(
+        self, organization: str = "", first: str = "", last: str = "", limit: int = ROWS_MAX
+    ) -> Page:
+        """Ids that two organisations claimed, the latest first, of one of the two or of all; days in UTC."""
+        query, values = conflicts_query(organization, first, last, limit)
+        rows = [_conflict(row) for row in await self._all(query, values)]
+        return Page(rows[:limit], len(rows) > limit)
+
+    async def conflicts_since(self, time_s: int) -> tuple[int, int]:
+        """How many ids were claimed by another organisation since then, and how many of them taken over."""
+        [row] = await self._all(_RECENT_CONFLICTS, (time_s,))
+        return row["recent"], row["taken_over"]
+
     async def positions(self) -> Sequence[Row]:
         """How far each view has come in each partition."""
         query = 'SELECT projection, "partition", usage_offset, source_offset FROM positions ORDER BY 1, 2'
@@ -200,6 +220,33 @@ def usage_query(kind: Kind, organization: str, first: str, last: str, limit: int
         f" WHERE {' AND '.join(conditions)} ORDER BY usage_date, {order} LIMIT ?"
     )
     return query, [*values, min(limit, ROWS_MAX) + 1]
+
+
+def conflicts_query(organization: str, first: str, last: str, limit: int) -> tuple[str, list[Any]]:
+    """The statement behind `conflicts`, and its values."""
+    query = f"{_CONFLICTS} WHERE updated_at >= ? AND created_at <= ?"
+    values: list[Any] = [_first_s(first), _last_s(last)]
+    if organization:
+        # Each half by an index of its own: nobody is in conflict with himself.
+        query = f"{query} AND holder_org_id = ? UNION ALL {query} AND claimant_org_id = ?"
+        values = [*values, organization] * 2
+    order = "ORDER BY last_at DESC, id, holder, claimant"
+    return f"{query} {order} LIMIT ?", [*values, min(limit, ROWS_MAX) + 1]
+
+
+def _first_s(day: str) -> int:
+    return times.midnight_ns(day, "UTC") // times.SECOND_NS if day else 0
+
+
+def _last_s(day: str) -> int:
+    return _first_s(day) + DAY_S - 1 if day else 2**62
+
+
+def _conflict(row: Row) -> Row:
+    row["taken_over"] = bool(row["taken_over"])
+    for name in ("first_at", "last_at"):
+        row[name] = times.text_of(row[name] * times.SECOND_NS)
+    return row
 
 
 def statement_query(organization: str, month: str, by: By) -> tuple[str, list[Any]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "20261121_004"
+HEAD = "20261121_005"
 _OWN = "20261121_003"  # the revision that makes genledger's own tables
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 _STEP = re.compile(r"[+-][0-9]{1,3}")
@@ -177,6 +177,24 @@ TABLES: dict[str, Table] = {
         _OWN,
         ("client_org_id", "usage_date", "model_name", "provider"),
         ("client_org_id", "usage_date", "model_name", "provider", "total_requests", "raw_cost_nano"),
+    ),
+    "generation_conflicts": Table(
+        "20261121_005",
+        ("generation_id", "holder_org_id", "claimant_org_id"),
+        (
+            "id",
+            "generation_id",
+            "holder_org_id",
+            "claimant_org_id",
+            "times",
+            "taken_over",
+            "created_at",
+            "updated_at",
+        ),
+        (
+            *("idx_conflicts_generation", "idx_conflicts_holder"),
+            *("idx_conflicts_claimant", "idx_conflicts_updated"),
+        ),
     ),
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from streams import money, times
+from streams import money, times, truth
 from streams.clock import Clock
 from streams.directory import Directory, message_of
 from streams.errors import GenledgerError
@@ -83,6 +83,8 @@ class OrganizationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     billing_email: str | None = None
     provider_key: str | None = None
     active: bool | None = None
+    management_key: str | None = None
+    truth: str | None = None
     effective: str | None = None
     must_exist: bool = False
 
@@ -113,8 +115,12 @@ def check_organization(change: OrganizationChange) -> None:
         checked_text("billing_email", change.billing_email, EMAIL_BYTES_MAX)
         if "@" not in change.billing_email:
             raise BadChange("billing_email", "must be an e-mail address, or empty for none")
-    if change.provider_key:
-        _check_reference(change.provider_key)
+    for field in ("provider_key", "management_key"):
+        if reference := getattr(change, field):
+            _check_reference(field, reference)
+    if change.truth is not None:
+        checked_text("truth", change.truth, truth.TRUTH_BYTES_MAX, empty=True)
+        _check("truth", truth.rules_of, change.truth)
 
 
 def _check(field: str, check: Callable[[str], object], text: str) -> None:
@@ -124,11 +130,11 @@ def _check(field: str, check: Callable[[str], object], text: str) -> None:
         raise BadChange(field, str(error)) from None
 
 
-def _check_reference(text: str) -> None:
+def _check_reference(field: str, text: str) -> None:
     if text.lower().startswith(_SECRET_WORDS) or text.lower().partition(":")[2].startswith(_SECRET_WORDS):
-        raise BadChange("provider_key", "looks like a secret: give a reference to it, such as env:NAME")
+        raise BadChange(field, "looks like a secret: give a reference to it, such as env:NAME")
     if not _REFERENCE.fullmatch(text):
-        raise BadChange("provider_key", "must be a reference: env:NAME, file:PATH or name:NAME")
+        raise BadChange(field, "must be a reference: env:NAME, file:PATH or name:NAME")
 
 
 def effective_ns_of(

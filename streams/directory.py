@@ -60,6 +60,8 @@ class Directory:
         self._users: dict[bytes, User] = {}
         self._keys: dict[str, Key] = {}
         self._by_hash: dict[str, str] = {}
+        #: Whether any organisation ever named a source of truth.
+        self.truths = False
 
     async def refresh(self, *, at_most_every_s: float = 0.0) -> None:
         """Read the settings topics to their end as it was when this was called, or later."""
@@ -94,6 +96,7 @@ class Directory:
                 history = _logged(organization.history, before.history if before else (), record.time_ms)
                 history = tuple(sorted(history, key=lambda change: (change.effective_ns, change.logged_ms)))
                 self._organizations[organization.id] = replace(organization, history=history)
+                self.truths = self.truths or any(change.truth for change in history)
             elif record.topic == topics.USERS:
                 user = _user.decode(record.value)
                 key_of_user = user_key(user.organization, user.user)

@@ -26,6 +26,7 @@ NAME = "genledger facts"
 SCHEMA = 1
 # What these fields say, the live counters' day, is no part of any statement.
 LEFT_OUT = ("today", "today_zone")
+PARTIES = ("holder", "claimant")
 SIDES: tuple[Literal["minus", "plus"], ...] = ("minus", "plus")
 
 Row = dict[str, Any]
@@ -141,6 +142,7 @@ def seen_by(fact: Fact, organization: str) -> Fact:
     }
     if fact.detail and fact.fate in ("conflict", "quarantined"):
         changes["detail"] = ""  # it names the other one, or quotes what could not be read
+    changes |= {name: "" for name in PARTIES if getattr(fact, name) not in ("", organization)}
     return msgspec.structs.replace(fact, **changes) if changes else fact
 
 

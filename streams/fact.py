@@ -107,6 +107,9 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     horizon_ns: int | None = None
     # The how-manieth record of its partition: offsets have gaps on Kafka, the books count. 0: not said.
     number: int = 0
+    # Of a conflict: whose the id was, and who claims it; "" of the ledger's own copy of what counted before.
+    holder: str = ""
+    claimant: str = ""
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,9 +1,10 @@
 """What the ledger knows of a key: the value of the table "seen" and of its changelog.
 
 A generation's id is `Known`: the whole winner, how it was rated, and the latest created_at of all versions
-read. The key of an opening balance is a `Balance`, a partition's horizon a `Horizon`. Kept as msgpack
-arrays whose first element is the kind, which is also the schema: a changed layout gets a new number, and
-the old one stays readable. A number that this version does not know stops it: nothing is decided on a guess.
+read; `Held` when only sources that are not believed have told of it. The key of an opening balance is a
+`Balance`, a partition's horizon a `Horizon`. Kept as msgpack arrays whose first element is the kind, which is
+also the schema: a changed layout gets a new number, and the old one stays readable. A number that this
+version does not know stops it: nothing is decided on a guess.
 """
 
 from typing import Annotated
@@ -64,12 +65,21 @@ class Horizon(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     horizon_ns: int
 
 
-Anything = Known | Balance | Horizon
+class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
+    """An id that counts nothing until a source that is believed tells of it: the greatest version so far.
+
+    Without it the figures would depend on which of two sources came first.
+    """
+
+    known: Known
+
+
+Anything = Known | Balance | Horizon | Held
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon)
-KINDS = tuple(each.__struct_config__.tag for each in (Known, Balance, Horizon))
+_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | Held)
+KINDS = tuple(each.__struct_config__.tag for each in (Known, Balance, Horizon, Held))
 
 
 def encode(known: Anything) -> bytes:

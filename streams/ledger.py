@@ -11,12 +11,13 @@ is published again: so compaction, which keeps a key's newest record, keeps the 
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from streams import generation, records, times, topics, version
 from streams.errors import BadEvent
 from streams.fact import Entry, Fact, Fate
 from streams.generation import SCHEMA_HEADERS, Generation
-from streams.known import Anything, Balance, Horizon, Known
+from streams.known import Anything, Balance, Held, Horizon, Known
 from streams.log.interface import Message, Record
 from streams.log.partition import partition_of
 from streams.money import marked_up
@@ -52,6 +53,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     retention: Horizon | None = None
     keep_bytes: bool = False
+    # Of a conflict: whose the id was, and who claims it. Of the ledger's own copy nobody does.
+    holder: str = ""
+    claimant: str = ""
 
 
 def decide(known: Anything | None, record: Record, here: Here, home: int | None = None) -> Decision:
@@ -83,8 +87,8 @@ def decide(known: Anything | None, record: Record, here: Here, home: int | None 
 def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, Known] | None:
     """What `decide` and `fact_of` say of nearly every record: a plain event of an id that nobody knows.
 
-    The caller has seen to it that it is one, in its own partition. None: it is wrong, undated, a void or
-    before the horizon, and `decide` is to be asked.
+    The caller has seen to it that it is one, in its own partition. None: it is wrong, undated, a void,
+    before the horizon or of a source that may not be believed, and `decide` is to be asked.
     """
     try:
         event = generation.decode(record.value or b"")
@@ -98,10 +102,14 @@ def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, K
         or created_ns > record.time_ms * times.MS_NS + generation.EARLY_NS_MAX
         or (horizon is not None and created_ns < horizon.horizon_ns)
         or not here.rules.accepts(event.organization, record.time_ms)
+        or (
+            (sources := here.rules.believed(event.organization, event.model, created_ns, record.time_ms))
+            and event.source not in sources
+        )
     ):
         return None
     if event.metadata:
-        event = msgspec.structs.replace(event, metadata=b"")
+        event = replace(event, metadata=b"")
     terms = here.rules.terms(event.organization, event.user, created_ns, record.time_ms)
     known = Known(event, terms, None, created_ns)
     plus = _entry(known, record, here)
@@ -114,7 +122,7 @@ def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, K
 def _horizon(known: Anything | None, record: Record) -> Decision:
     given = records.horizon_of(record)
     if isinstance(known, Horizon) and known.horizon_ns >= given.horizon_ns:
-        given = msgspec.structs.replace(given, horizon_ns=known.horizon_ns)
+        given = replace(given, horizon_ns=known.horizon_ns)
     return Decision("horizon", given, retention=given)
 
 
@@ -137,7 +145,7 @@ def _forgotten(known: Anything | None, record: Record, here: Here, kind: bytes |
     if isinstance(known, Known) and known.latest_ns < run.cutoff_ns:
         minus = _entry(known, record, here)
         return Decision("forgotten", None, minus=minus, retention=run)
-    if known is None:
+    if known is None or (isinstance(known, Held) and known.known.latest_ns < run.cutoff_ns):
         return Decision("forgotten", None, retention=run)
     return Decision("superseded", known, publish=_again(known, record.key, here), retention=run)
 
@@ -175,15 +183,18 @@ def _generation(
     known: Anything | None, event: Generation, carried: Carried | None, record: Record, here: Here
 ) -> Decision:
     fresh = _fresh(event, carried, record, here)
+    doubt = _doubt(fresh, carried, record, here)
+    if isinstance(known, Held):
+        return _held(known.known, fresh, doubt, record, here)
     if known is None:
-        return _unknown(fresh, record, here)
+        return _unknown(fresh, doubt, record, here)
     if not isinstance(known, Known):
         raise BadEvent("id", "is a key of the log's own", "key")
     if known.winner.organization != event.organization:
-        return _conflict(known, fresh, record, here)
+        return _conflict(known, fresh, doubt, record, here)
     order = version.compare(event, known.winner)
     after = _merged(known, fresh, fresh if order > 0 else known, here)
-    publish = () if after == fresh else _again(after, record.key, here)
+    publish = _unless_told(after, fresh, doubt, record, here)
     if order == 0:
         return Decision("duplicate" if carried is None else "republished", after, publish=publish)
     if order < 0:
@@ -193,7 +204,53 @@ def _generation(
     return Decision(fate, after, plus=plus, minus=minus, publish=publish)
 
 
-def _unknown(fresh: Known, record: Record, here: Here) -> Decision:
+def _doubt(fresh: Known, carried: Carried | None, record: Record, here: Here) -> str:
+    """Why a call is not counted for this record alone; '' when it is. Who tells of it is not believed.
+
+    A winner was decided once, and an administrator's word needs no source.
+    """
+    event = fresh.winner
+    if carried is not None:
+        return "no source that is believed has told of it" if carried.held else ""
+    if event.authority == "corrected" or records.header(record, records.FORCE) is not None:
+        return ""
+    sources = here.rules.believed(event.organization, event.model, _date_ns(fresh), record.time_ms)
+    if not sources or event.source in sources:
+        return ""
+    return f"of {event.model} the organisation believes {' and '.join(sources)}, not {event.source!r}"
+
+
+def _unless_told(after: Known, fresh: Known, doubt: str, record: Record, here: Here) -> tuple[Message, ...]:
+    """The winner once more, unless a reader that knows nothing of the id learns it from this record."""
+    return () if after == fresh and not doubt else _again(after, record.key, here)
+
+
+def _held(known: Known, fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
+    """A version of an id that counts nothing yet: its word is enough, or it is held like those before it."""
+    event = fresh.winner
+    if known.winner.organization != event.organization or fresh.opening:
+        if doubt:
+            return _doubted(known, fresh, doubt, record, here)
+        return _unknown(fresh, "", record, here)  # what counts nothing keeps an id from nobody
+    order = version.compare(event, known.winner)
+    after = _merged(known, fresh, fresh if order > 0 else known, here)
+    if doubt:
+        return _doubted(after, fresh, doubt, record, here)
+    plus, publish = _entry(after, record, here), _unless_told(after, fresh, "", record, here)
+    return Decision("voided" if after.winner.void else "counted", after, plus=plus, publish=publish)
+
+
+def _doubted(after: Known, fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
+    """It is remembered and counts nothing."""
+    held = Held(after)
+    publish = () if after == fresh else _again(held, record.key, here)
+    if records.header(record, records.KIND) == records.WINNER:
+        return Decision("republished", held, publish=publish)
+    detail = doubt[:ERROR_LENGTH_MAX]
+    return Decision("quarantined", held, publish=publish, reason="source", detail=detail, keep_bytes=True)
+
+
+def _unknown(fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
     horizon = here.horizon
     if (
         horizon is not None
@@ -209,28 +266,41 @@ def _unknown(fresh: Known, record: Record, here: Here) -> Decision:
             retention=horizon,
             keep_bytes=True,
         )
+    if doubt:
+        return _doubted(fresh, fresh, doubt, record, here)
     plus = _entry(fresh, record, here)
     if fresh.opening:
         return Decision("opening", fresh, plus=plus)
     return Decision("voided" if fresh.winner.void else "counted", fresh, plus=plus)
 
 
-def _conflict(known: Known, fresh: Known, record: Record, here: Here) -> Decision:
+def _conflict(known: Known, fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
     reconciled = version.AUTHORITY_RANK["reconciled"]
     mine = version.AUTHORITY_RANK[known.winner.authority]
     theirs = version.AUTHORITY_RANK[fresh.winner.authority]
     reason, detail = "conflict", f"the id belongs to organisation {known.winner.organization}"
     # The id is forgotten only when no version of it, of whomever, could still be told again.
     latest_ns = max(known.latest_ns, fresh.latest_ns)
-    known = msgspec.structs.replace(known, latest_ns=latest_ns)
+    known = replace(known, latest_ns=latest_ns)
+    conflict = Decision(
+        "conflict",
+        known,
+        reason=reason,
+        detail=detail,
+        keep_bytes=True,
+        holder=known.winner.organization,
+        claimant=fresh.winner.organization,
+    )
+    if records.header(record, records.KIND) == records.WINNER:
+        # What counted before a take-over, published again just before it: nobody has claimed anything.
+        conflict = replace(conflict, holder="", claimant="")
     if theirs == reconciled and mine < reconciled:
-        after = msgspec.structs.replace(fresh, latest_ns=latest_ns)
+        after = replace(fresh, latest_ns=latest_ns)
         plus, minus = _entry(fresh, record, here), _entry(known, record, here)
         detail = f"read back with its own provider key, taken over from {known.winner.organization}"
-        publish = () if after == fresh else _again(after, record.key, here)
-        return Decision("conflict", after, plus, minus, publish, reason, detail, keep_bytes=True)
-    publish = _again(known, record.key, here)
-    return Decision("conflict", known, publish=publish, reason=reason, detail=detail, keep_bytes=True)
+        publish = _unless_told(after, fresh, doubt, record, here)
+        return replace(conflict, known=after, plus=plus, minus=minus, publish=publish, detail=detail)
+    return replace(conflict, publish=_again(known, record.key, here))
 
 
 def _quarantined(known: Anything | None, error: BadEvent, record: Record, here: Here) -> Decision:
@@ -248,7 +318,7 @@ def _fresh(
 ) -> Known:
     """What a reader that knows nothing of the id would know after this record."""
     if event.metadata:
-        event = msgspec.structs.replace(event, metadata=b"")
+        event = replace(event, metadata=b"")
     if carried is not None:
         return Known(event, carried.terms, carried.dated_ns, carried.latest_ns, carried.opening)
     dated_ns = record.time_ms * times.MS_NS if event.created_ns is None else None
@@ -284,6 +354,8 @@ def _again(known: Anything, key: bytes | None, here: Here) -> tuple[Message, ...
     """The record that makes the key's newest record its winner again."""
     if isinstance(known, Known):
         return (records.winner_message(known, here.partition),)
+    if isinstance(known, Held):
+        return (records.winner_message(known.known, here.partition, held=True),)
     if isinstance(known, Balance):
         return (records.balance_message(key or b"", known, here.partition),)
     return (records.horizon_message(known, here.partition),)
@@ -381,6 +453,8 @@ def fact_of(decision: Decision, record: Record, prev: int, number: int = 0) -> F
         cutoff_ns,
         horizon_ns,
         number,
+        decision.holder,
+        decision.claimant,
     )
 
 

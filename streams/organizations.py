@@ -36,6 +36,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     billing_email: str | None = None
     provider_key: str | None = None  # a reference: env:NAME, file:PATH, or a name in the local store
     active: bool | None = None
+    management_key: str | None = None  # the same, of the key that reads the provider's activity
+    truth: str | None = None  # which sources are believed: see streams/truth.py; "" lifts it
 
 
 ORGANIZATION_FIELDS = (
@@ -46,6 +48,8 @@ ORGANIZATION_FIELDS = (
     "billing_email",
     "provider_key",
     "active",
+    "management_key",
+    "truth",
 )
 
 

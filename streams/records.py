@@ -9,7 +9,7 @@
 | opening | generation id, or row | JSON             | the migration: a known id, or a balance            |
 
 A winner carries in the header `known` what the ledger knows beyond the event: how it was dated and rated.
-`force` on an event lets an administrator count what the horizon would refuse.
+`force` on an event lets an administrator count what the horizon, or the source of truth, would refuse.
 """
 
 import re
@@ -36,6 +36,7 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     latest_ns: TimeNs
     dated_ns: TimeNs | None = None
     opening: bool = False
+    held: bool = False  # it counts nothing yet: no source that is believed has told of it
 
 
 class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,9 +60,9 @@ def header(record: Record, name: str) -> bytes | None:
     return found
 
 
-def winner_message(thing: Known, partition: int) -> Message:
+def winner_message(thing: Known, partition: int, *, held: bool = False) -> Message:
     """The winner of an id, published again with all that is known of it."""
-    carried = Carried(thing.terms, thing.latest_ns, thing.dated_ns, thing.opening)
+    carried = Carried(thing.terms, thing.latest_ns, thing.dated_ns, thing.opening, held)
     headers = (*generation.SCHEMA_HEADERS, (KIND, WINNER), ("known", _encoder.encode(carried)))
     value = generation.encode(thing.winner)
     return Message(topics.GENERATIONS, partition, thing.winner.id.encode(), value, headers)

@@ -1,4 +1,4 @@
-"""How a generation is rated: markup, timezone, day and user, by the settings as they stood.
+"""How a generation is rated, and which source is believed, by the settings as they stood.
 
 Settings count from their effective time, as far as they were logged when the record was: so a decision
 taken again, from the same records, is the same decision.
@@ -6,7 +6,7 @@ taken again, from the same records, is the same decision.
 
 from typing import Protocol
 
-from streams import times
+from streams import times, truth
 from streams.known import Terms
 from streams.organizations import Organization, User, known_since_ms, user_id_at, value_at
 from streams.settings import Settings
@@ -14,6 +14,9 @@ from streams.settings import Settings
 
 class Directory(Protocol):
     """Who there is: `streams.directory` knows it."""
+
+    #: Whether any organisation ever named a source of truth: without one nobody need look.
+    truths: bool
 
     def organization(self, id: str) -> Organization | None: ...
 
@@ -45,6 +48,14 @@ class Rules:
             return True
         settings = self._directory.organization(organization)
         return settings is not None and known_since_ms(settings) < known_ms
+
+    def believed(self, organization: str, model: str, date_ns: int, known_ms: int) -> tuple[str, ...]:
+        """The sources whose word makes a call of this model count; () for all of them."""
+        if not self._directory.truths:
+            return ()
+        settings = self._directory.organization(organization)
+        text = settings and value_at(settings, "truth", date_ns, known_ms)
+        return truth.believed(truth.kept_rules(str(text)), model) if text else ()
 
     def zone(self, organization: str, time_ns: int, known_ms: int) -> str:
         """The organisation's timezone at a time."""

@@ -710,6 +710,30 @@ def test_settings_are_changed_on_the_files_when_no_service_runs(monkeypatch, tmp
     assert "alice" in capsys.readouterr().out
 
 
+def test_whom_an_organisation_believes_is_set_shown_and_lifted(monkeypatch, capsys):
+    """One --truth for each prefix, all of them together; a wrong one is named, an empty one lifts them."""
+    monkeypatch.setenv("GENLEDGER_PORT", "1")
+    make_ledger()
+    assert run(["orgs", "create", "acme", "--management-key", "env:ACME_ACTIVITY"]) == 0
+    capsys.readouterr()
+    rules = ["--truth", "anthropic/=litellm", "--truth", "openai/=opentelemetry|sync"]
+    assert run(["orgs", "set", "acme", *rules]) == 0
+    assert capsys.readouterr().out.endswith(": truth anthropic/=litellm openai/=opentelemetry|sync\n")
+    assert run(["orgs", "show", "acme"]) == 0
+    shown = capsys.readouterr().out
+    assert "env:ACME_ACTIVITY" in shown
+    assert shown.count("anthropic/=litellm openai/=opentelemetry|sync") == 2
+    assert run(["orgs", "set", "acme", "--truth", "openai"]) == 2
+    assert "truth: 'openai' must be PREFIX=SOURCE" in capsys.readouterr().err
+    assert run(["orgs", "set", "acme", "--management-key", "sk-or-v1-abc"]) == 2
+    assert "management_key: looks like a secret" in capsys.readouterr().err
+    assert run(["orgs", "set", "acme", "--truth", "", "--management-key", ""]) == 0
+    assert capsys.readouterr().out.endswith(": management_key removed, truth lifted\n")
+    assert run(["orgs", "list", "--json"]) == 0
+    [acme] = json.loads(capsys.readouterr().out)
+    assert (acme["truth"], acme["management_key"]) == ("", "")
+
+
 def test_a_file_is_published_onto_the_log_when_no_service_runs(monkeypatch, tmp_path, capsys):
     """Without a service, a file goes onto the log itself, each good line once, in its partition."""
     monkeypatch.setenv("GENLEDGER_PORT", "1")

@@ -19,9 +19,18 @@ app = App(
 )
 
 ROUTE = "/api/v1/organizations"
-COLUMNS = ["id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"]
+COLUMNS = [
+    *("id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"),
+    *("management_key", "truth"),
+]
 
-GONE = {"monthly_limit": "lifted", "billing_email": "removed", "provider_key": "removed"}
+GONE = {
+    "monthly_limit": "lifted",
+    "billing_email": "removed",
+    "provider_key": "removed",
+    "management_key": "removed",
+    "truth": "lifted",
+}
 
 Name = Annotated[str | None, Parameter(help="How people call it.")]
 Markup = Annotated[str | None, Parameter(help="What its costs are multiplied by, an exact decimal: 1.3")]
@@ -37,6 +46,22 @@ Active = Annotated[
 ProviderKey = Annotated[
     str | None,
     Parameter(help="Where its provider's key is found: env:NAME or file:PATH. Never the key itself."),
+]
+ManagementKey = Annotated[
+    str | None,
+    Parameter(
+        help="Where the key is found that reads the provider's activity, which proves completeness:"
+        " env:NAME or file:PATH."
+    ),
+]
+Truth = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="",
+        help="PREFIX=SOURCE: of models that begin so, only calls that this source tells of count; a version"
+        " of a call that counts joins it from anywhere. Several sources: SOURCE|SOURCE; every model: *."
+        " Give it once for each prefix: it replaces all that were set; '' lifts them.",
+    ),
 ]
 Effective = Annotated[
     str | None,
@@ -62,6 +87,8 @@ def create(
     monthly_limit: MonthlyLimit = None,
     billing_email: BillingEmail = None,
     provider_key: ProviderKey = None,
+    management_key: ManagementKey = None,
+    truth: Truth = None,
     effective: Effective = None,
     service: Service = Service(),
     json: Json = False,
@@ -80,6 +107,8 @@ def create(
         "monthly_limit": monthly_limit,
         "billing_email": billing_email,
         "provider_key": provider_key,
+        "management_key": management_key,
+        "truth": _joined(truth),
         "effective": effective,
     }
     return _post(id, {**values, "create": True}, service, json=json)
@@ -90,6 +119,7 @@ def create(
     help_prologue="""Examples:
   genledger orgs set acme --markup 1.25 --effective 2026-12-01
   genledger orgs set acme --monthly-limit 500
+  genledger orgs set acme --truth "anthropic/=litellm" --truth "openai/=opentelemetry|sync"
   genledger orgs set acme --no-active
 """,
 )
@@ -102,6 +132,8 @@ def set_(
     monthly_limit: MonthlyLimit = None,
     billing_email: BillingEmail = None,
     provider_key: ProviderKey = None,
+    management_key: ManagementKey = None,
+    truth: Truth = None,
     active: Active = None,
     effective: Effective = None,
     service: Service = Service(),
@@ -123,11 +155,17 @@ def set_(
         "monthly_limit": monthly_limit,
         "billing_email": billing_email,
         "provider_key": provider_key,
+        "management_key": management_key,
+        "truth": _joined(truth),
         "active": active,
     }
     if all(value is None for value in values.values()):
         raise WrongUse("say what to change, such as --markup 1.25")
     return _post(id, {**values, "effective": effective}, service, json=json)
+
+
+def _joined(rules: list[str] | None) -> str | None:
+    return None if rules is None else " ".join(rule for rule in rules if rule)
 
 
 def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> int:

@@ -103,7 +103,11 @@ def redrive(
     all: Annotated[bool, Parameter(negative="", show_default=False, help="All that were rejected.")] = False,
     force: Annotated[
         bool,
-        Parameter(negative="", show_default=False, help="Count what is dated before the horizon, too."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Count what is dated before the horizon, or told by a source that is not believed, too.",
+        ),
     ] = False,
     dry_run: DryRun = False,
     service: Service = Service(),

@@ -26,6 +26,8 @@ CONTRIBUTIONS_MAX = 1_000_000
 
 Worth = tuple[int, ...]
 Key = tuple[str, ...]
+# Tables whose rows are each of one generation, and the column that names it.
+_OF_ONE = {"processed_generations": "id", "generation_conflicts": "generation_id"}
 _FIGURES = (
     "total_requests",
     "prompt_tokens",
@@ -82,7 +84,7 @@ async def _read(log: Log, stops: Stops) -> Any:
 def _key_of(row: Difference) -> Key | None:
     """What a row is found by among the facts; None for rows that no generation makes alone."""
     key = row.key
-    if row.table == "processed_generations":
+    if row.table in _OF_ONE:
         return None
     if row.table == "client_live_counters":
         side = row.rebuilt or row.live or {}
@@ -124,8 +126,8 @@ def _worth(sign: int, entry: Entry) -> Worth:
 
 
 def _blamed(row: Difference, wanted: Mapping[Key, Mapping[str, Worth]]) -> Blamed:
-    if row.table == "processed_generations":
-        id = row.key["id"]
+    if row.table in _OF_ONE:
+        id = row.key[_OF_ONE[row.table]]
         return Blamed(exact=[id], ids=[id], generations=1)
     key = _key_of(row)
     if key is None:

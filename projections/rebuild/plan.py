@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from projections.conflicts import Conflicts
 from projections.organizations import Organizations
 from projections.processed import Processed
 from projections.summaries import Summaries
@@ -20,18 +21,19 @@ from projections.view import View
 from streams import topics
 from streams.settings import Settings
 
-Part = Literal["summaries", "processed"]
+Part = Literal["summaries", "processed", "conflicts"]
 Source = Literal["usage", "generations"]
 Place = tuple[str, int]
 # How far each view is to come in each place: the offset of the last record.
 Stops = Mapping[tuple[str, str, int], int]
 
 VIEWS: Mapping[str, View[Any, Any]] = {
-    view.name: view for view in (Organizations(), Summaries(), Processed())
+    view.name: view for view in (Organizations(), Summaries(), Processed(), Conflicts())
 }
 _VIEWS: Mapping[Part, tuple[str, ...]] = {
     "summaries": ("organizations", "summaries"),
     "processed": ("processed",),
+    "conflicts": ("conflicts",),
 }
 _TABLES: Mapping[Part, tuple[str, ...]] = {
     "summaries": (
@@ -45,7 +47,9 @@ _TABLES: Mapping[Part, tuple[str, ...]] = {
         "books",
     ),
     "processed": ("processed_generations",),
+    "conflicts": ("generation_conflicts",),
 }
+PARTS: tuple[Part, ...] = tuple(_TABLES)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +77,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def parts_of(settings: Settings) -> tuple[Part, ...]:
     """The parts that are kept at all."""
-    return ("summaries", "processed") if settings.processed_generations else ("summaries",)
+    return tuple(part for part in PARTS if part != "processed" or settings.processed_generations)
 
 
 def tables_of(parts: Sequence[Part]) -> Sequence[str]:

@@ -21,7 +21,7 @@ import msgspec
 from projections import schema
 from projections.rebuild.aside import Origin, origin_of, positions_of, stands
 from projections.rebuild.courses import READ_RECORDS
-from projections.rebuild.plan import VIEWS, Place, tables_of, topics_of
+from projections.rebuild.plan import PARTS, VIEWS, Place, tables_of, topics_of
 from projections.stores.sqlite import Database, holds, read_only, read_position, write
 from projections.view import Position, View, folded, position_name
 from streams import faultpoints
@@ -97,7 +97,7 @@ def _detach(connection: sqlite3.Connection) -> None:
 
 def _drop_shadows(connection: sqlite3.Connection) -> None:
     """What an interrupted swap has left."""
-    for name in tables_of(("summaries", "processed")):
+    for name in tables_of(PARTS):
         connection.execute(f"DROP TABLE IF EXISTS main.{SHADOW}{name}")
 
 

@@ -2,5 +2,5 @@
 
 - `sqlite.py`         the one writing connection: positions, batches, what happens when the disk is full
 - `lock.py`           one writing process a file
-- `summaries.py`, `processed.py`, `organizations.py`   each view's rows, as statements
+- `summaries.py`, `processed.py`, `organizations.py`, `conflicts.py`   each view's rows, as statements
 """

@@ -5,9 +5,9 @@
 | in NEXT_FOR_TESTS | the later version writes                        | and reads                        |
 | ----------------- | ----------------------------------------------- | -------------------------------- |
 | facts             | schema 2: `time_ms` is called `at_ms`, `host` is new | schemas 1 and 2             |
-| seen              | layout 4 for an id: one field more              | layouts 1 to 4                   |
+| seen              | layout 5 for an id: one field more              | layouts 1 to 5                   |
 
-What it says when it meets schema 3 or layout 5 is what this version says now.
+What it says when it meets schema 3 or layout 6 is what this version says now.
 """
 
 import json
@@ -21,7 +21,7 @@ import streams.known
 from genledger.main import main
 from streams.errors import LogMismatch
 from streams.fact import Fact
-from streams.known import Anything, Balance, Horizon, Known
+from streams.known import Anything, Balance, Held, Horizon, Known
 from streams.log.interface import Headers
 
 NEXT = "NEXT_FOR_TESTS"
@@ -31,14 +31,14 @@ HOST = "one"
 _encode_fact, _decode_fact = streams.fact.encode, streams.fact.decode
 
 
-class NextKnown(Known, frozen=True, gc=False, array_like=True, tag=4):
+class NextKnown(Known, frozen=True, gc=False, array_like=True, tag=5):
     """What is known of an id, and where it was decided."""
 
     host: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | NextKnown)
+_decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | Held | NextKnown)
 
 
 def encode_fact(fact: Fact) -> bytes:
@@ -62,7 +62,7 @@ def decode_fact(value: bytes, headers: Headers = SCHEMA_HEADERS) -> Fact:
 
 
 def encode_known(known: Anything) -> bytes:
-    """An id under layout 4."""
+    """An id under layout 5."""
     if not isinstance(known, Known):
         return _encoder.encode(known)
     fields: tuple[Any, ...] = (*msgspec.structs.astuple(known), HOST)
@@ -70,7 +70,7 @@ def encode_known(known: Anything) -> bytes:
 
 
 def decode_known(value: bytes) -> Anything:
-    """Of layouts 1 to 4; the ledger decides by what all of them say."""
+    """Of layouts 1 to 5; the ledger decides by what all of them say."""
     found: Anything = _decoder.decode(value)
     if not isinstance(found, NextKnown):
         return found

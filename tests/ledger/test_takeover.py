@@ -27,6 +27,17 @@ def test_an_organisation_s_administrator_cannot_take_another_s_generation() -> N
     assert sim.totals[("acme", "2026-11-20")] == before[("acme", "2026-11-20")]
 
 
+def test_a_conflict_names_both_and_the_ledger_s_own_copy_nobody() -> None:
+    """Who is told of a conflict stands in its fact; the ledger's own copies claim nothing."""
+    sim = Sim().post(organization="acme", cost="5").post(organization="acme", cost="4")
+    sim.post(organization="beta", cost="1").post(organization="beta", cost="5", authority="reconciled")
+    sim.run()
+    named = [(one.holder, one.claimant) for one in sim.facts if one.fate == "conflict"]
+    assert named[:2] == [("acme", "beta"), ("acme", "beta")]
+    assert {*named[2:]} == {("", "")}
+    assert len(named) > 2
+
+
 @pytest.mark.parametrize("authority", ["reported", "reconciled"])
 def test_the_latest_date_outlives_a_conflict(authority: str) -> None:
     """An id's retention goes by the latest date of all versions read, another organisation's among them.

@@ -54,6 +54,7 @@ class Id:
     winner: Event
     first_ms: int
     dated_ns: int | None = None
+    believed: bool = True
 
     @property
     def date_ns(self) -> int:
@@ -95,9 +96,17 @@ class Model:
             return "quarantined"
         known = self.ids.get(event.id)
         undated_ns = log_ns if event.created_ns is None and not record.own else None
+        fresh = Id(event, record.time_ms, undated_ns)
+        fresh.believed = self._believes(fresh) if not record.own else known is None or known.believed
         if known is None:
-            self._turn(None, Id(event, record.time_ms, undated_ns), record.time_ms)
+            if not fresh.believed:
+                self.ids[event.id] = fresh
+                return "quarantined"
+            self._turn(None, fresh, record.time_ms)
             return "voided" if event.void else "counted"
+        if not known.believed:
+            fate = self._fate_of_held(known, fresh, record.time_ms)
+            return "republished" if record.own else fate
         if event.organization != known.winner.organization:
             if rank(known.winner)[1] < RECONCILED == rank(event)[1]:
                 self._turn(known, Id(event, known.first_ms, undated_ns), record.time_ms)
@@ -110,6 +119,29 @@ class Model:
         if is_same(event, known.winner):
             return "republished" if record.own else "duplicate"
         return "superseded"
+
+    def _believes(self, id: Id) -> bool:
+        event = id.winner
+        return event.authority == "corrected" or self.settings.believes(
+            event.organization, event.model, event.source, id.date_ns
+        )
+
+    def _fate_of_held(self, known: Id, fresh: Id, time_ms: int) -> str:
+        """A version of an id that only sources without belief have told of: it counts nothing yet."""
+        if known.winner.organization != fresh.winner.organization:
+            if not fresh.believed:
+                return "quarantined"
+            self._turn(None, fresh, time_ms)
+            return "voided" if fresh.winner.void else "counted"
+        dated_ns = fresh.dated_ns if known.dated_ns is None else known.dated_ns
+        greater = is_greater(fresh.winner, known.winner)
+        winner = fresh.winner if greater else known.winner
+        after = Id(winner, fresh.first_ms, dated_ns, believed=fresh.believed)
+        if not after.believed:
+            self.ids[winner.id] = after
+            return "quarantined"
+        self._turn(None, after, time_ms)
+        return "voided" if winner.void else "counted"
 
     def _turn(self, before: Id | None, after: Id, time_ms: int) -> None:
         organization = after.winner.organization
@@ -139,7 +171,7 @@ class Model:
     def worth(self, id: Id) -> Worth | None:
         """What an id is worth now; a void is worth nothing."""
         event = id.winner
-        if event.void:
+        if event.void or not id.believed:
             return None
         organization, day = event.organization, self.day_of(id)
         markup_nano = None

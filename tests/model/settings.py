@@ -61,6 +61,13 @@ class Settings:
         """The markup's decimal text."""
         return self.value(organization, "markup", time_ns) or DEFAULT_MARKUP
 
+    def believes(self, organization: str, model: str, source: str, time_ns: int) -> bool:
+        """Whether a call counts because this source tells of it: the longest prefix of the model decides."""
+        rules = [rule.split("=") for rule in (self.value(organization, "truth", time_ns) or "").split()]
+        prefixes = {"" if prefix == "*" else prefix: sources for prefix, sources in rules}
+        fitting = [prefix for prefix in prefixes if model.startswith(prefix)]
+        return not fitting or source in prefixes[max(fitting, key=len)].split("|")
+
     def day(self, organization: str, time_ns: int) -> str:
         """The calendar day of an instant where the organisation is."""
         zone = self.value(organization, "timezone", time_ns) or DEFAULT_ZONE

@@ -193,6 +193,8 @@ def _live(model: Model, days: Sums) -> dict[tuple[str, ...], Row]:
 def _processed(model: Model) -> dict[tuple[str, ...], Row]:
     rows: dict[tuple[str, ...], Row] = {}
     for id, known in model.ids.items():
+        if not known.believed:
+            continue
         worth = model.worth(known)
         # A void is worth nothing; a cost that nobody knows is unknown, not nothing.
         cost_nano = 0 if worth is None else worth.cost_nano

@@ -11,6 +11,7 @@ from genledger.roles.rebuilt import BUILT, HANDED_OVER, REFUSED, refusal, take_o
 from projections import schema
 from projections.digest import digest
 from projections.rebuild import aside as asides
+from projections.rebuild import plan
 from projections.rebuild import swap as swaps
 from projections.rebuild.aside import Aside, Origin
 from projections.rebuild.plan import tables_of
@@ -164,7 +165,7 @@ def test_an_end_while_it_is_finished_leaves_a_rebuild_that_can_be_finished(tmp_p
 def test_every_table_of_a_view_belongs_to_one_part():
     """What a swap replaces and what a proof compares is all that is made from the log."""
     kept = {"positions", "processed_generation_cleanup_log"}
-    assert sorted(tables_of(PARTS)) == sorted(set(schema.TABLES) - kept)
+    assert sorted(tables_of(plan.PARTS)) == sorted(set(schema.TABLES) - kept)
 
 
 def test_a_part_that_holds_does_not_hide_that_the_whole_did_not(data, capsys):
