@@ -27,7 +27,8 @@ DIFFERENT = 3
 def prove(
     *,
     projection: Annotated[
-        Part | None, Parameter(help="Only this part: summaries (with organisations), processed, or conflicts.")
+        Part | None,
+        Parameter(help="Only this part: summaries (with organisations), processed, or conflicts."),
     ] = None,
     data: Data = None,
     json: Json = False,

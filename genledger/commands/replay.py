@@ -40,7 +40,8 @@ def replay(
         Path | None, Parameter(help="A new file to rebuild into; the live views stay as they are.")
     ] = None,
     projection: Annotated[
-        Part | None, Parameter(help="Only this part: summaries (with organisations), processed, or conflicts.")
+        Part | None,
+        Parameter(help="Only this part: summaries (with organisations), processed, or conflicts."),
     ] = None,
     data: Data = None,
     dry_run: DryRun = False,

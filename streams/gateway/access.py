@@ -7,23 +7,31 @@
 | admin with an organisation        | yes   | yes  |          |
 | admin without one                 | yes   | yes  | yes      |
 
-A key that has an organisation acts for that one only. With no key ever made and bound to loopback the
-service is open to requests whose Host is loopback, with an administrator's rights.
+A webhook's secret has a producer's rights. A key that has an organisation acts for that one only, and so does
+a secret. With no key ever made and bound to loopback the service is open to requests whose Host is loopback,
+with an administrator's rights; where a webhook has a secret, it asks for it all the same.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from streams.directory import Directory
 from streams.gateway.answers import Refusal
 from streams.generation import AUTHORITIES
 from streams.organizations import Key, Rights
 
-# What a route asks for. "open" asks for nothing.
-Need = Literal["open", "write", "read", "settings"]
+# What a route asks for. "open" asks for nothing. "webhook" asks for nothing here, because a signature can't
+# be checked before the body is there: who comes in is nobody, and may do nothing, until the route's own
+# handler has found out who it is.
+Need = Literal["open", "write", "read", "settings", "webhook"]
+
+# Callers with keys that nobody has made can't have the log asked more often than this.
+UNKNOWN_KEY_LOOK_S = 0.1
+
+ASKING_NOTHING = frozenset[Need](("open", "webhook"))
 
 _GRANTS: dict[Rights, frozenset[Need]] = {
     "producer": frozenset(("write",)),
@@ -49,7 +57,7 @@ class Caller:
         """Whether the caller has what a route asks for."""
         if need == "settings":
             return self.rights == "admin" and not self.organization
-        return need == "open" or need in _GRANTS[self.rights]
+        return need in _GRANTS[self.rights]
 
     @property
     def authorities(self) -> frozenset[str]:
@@ -87,11 +95,31 @@ def caller_of(request: web.Request, directory: Directory, loopback: bool, need: 
         return OPEN_ADMINISTRATOR
     if need == "open":
         return NOBODY
-    match = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
-    key: Key | None = directory.key_of_secret(match.group(1)) if match else None
+    key = key_of(request, directory)
     if key is None:
         raise unauthorized()
     return Caller(key.rights, key.organization, key.id)
+
+
+async def admitted(request: web.Request, directory: Directory, *, loopback: bool, need: Need) -> Caller:
+    """Who is asking, with the right for it; a key that nobody knows is looked for on the log once more."""
+    try:
+        caller = caller_of(request, directory, loopback, need)
+    except Refusal as refusal:
+        if refusal.status != 401 or hdrs.AUTHORIZATION not in request.headers:
+            raise
+        # A key that another process has made a moment ago.
+        await directory.refresh(at_most_every_s=UNKNOWN_KEY_LOOK_S)
+        caller = caller_of(request, directory, loopback, need)
+    check(caller, need)
+    return caller
+
+
+def key_of(request: web.Request, directory: Directory) -> Key | None:
+    """The API key that a request shows; None when it shows none that is good."""
+    shown = request.headers.getall("Authorization", [])
+    match = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
+    return directory.key_of_secret(match.group(1)) if match else None
 
 
 def _check_local(request: web.Request) -> None:
@@ -106,12 +134,11 @@ def _check_local(request: web.Request) -> None:
 def unauthorized() -> Refusal:
     """The same for every reason."""
     headers = {"WWW-Authenticate": 'Bearer realm="genledger"'}
-    return Refusal(
-        401, "unauthorized", "a valid API key is needed: Authorization: Bearer glk_...", headers=headers
-    )
+    message = "a valid API key is needed (Authorization: Bearer glk_...), or a webhook's secret or signature"
+    return Refusal(401, "unauthorized", message, headers=headers)
 
 
 def check(caller: Caller, need: Need) -> None:
     """Refuse a caller who lacks what a route asks for."""
-    if not caller.may(need):
+    if need not in ASKING_NOTHING and not caller.may(need):
         raise Refusal(403, "forbidden", f"this API key ({caller.rights}) does not have the right for this")

@@ -4,7 +4,8 @@
     runner = Runner(app)
 
 A request goes through `_answered` (an id, metrics, errors as JSON), then `_authorised` (who, and with what
-right), then `_parameters_known`, then its handler. Nothing of a request's content decides a metric's label.
+right, and how often), then `_parameters_known`, then its handler. A webhook's handler finds out itself who
+it is. Nothing of a request's content decides a metric's label.
 """
 
 import difflib
@@ -25,21 +26,23 @@ from streams.errors import LogError, ServiceUnreachable
 from streams.gateway import access, body, openapi
 from streams.gateway.access import Need
 from streams.gateway.answers import Refusal, answer
-from streams.gateway.events import Events
+from streams.gateway.events import Events, Road
 from streams.gateway.explain import Explain, Lookup
 from streams.gateway.export import Exports
 from streams.gateway.intake import Intake, unavailable
+from streams.gateway.limits import Limits
 from streams.gateway.openapi import Operation
 from streams.gateway.organizations import SettingsRoutes
 from streams.gateway.probes import Health, Probes
 from streams.gateway.rejected import Rejected
 from streams.gateway.server import CONNECTIONS_MAX, escaped, handler_args
+from streams.gateway.signers import Signers
+from streams.gateway.webhooks import Webhooks
 from streams.log.interface import Log
 from streams.settings import Settings
+from streams.webhook_secrets import in_force
 
 NAME_LENGTH_MAX = 64
-# Callers with keys that nobody has made can't have the log asked more often than this.
-UNKNOWN_KEY_LOOK_S = 0.1
 
 Needs = Mapping[tuple[str, str], Need]
 
@@ -85,14 +88,15 @@ def build(door: Door) -> web.Application:
     """The application, ready to run on a `Runner`."""
     operations = (*door.operations(), *_extra_operations(door))
     needs = {(operation.method, operation.path): operation.need for operation in operations}
+    limits = Limits(door.settings.rate_per_s, door.settings.rate_burst)
     app = web.Application(
-        middlewares=[_answered, _authorised(door, needs), _parameters_known(operations)],
+        middlewares=[_answered, _authorised(door, needs, limits), _parameters_known(operations)],
         handler_args=handler_args(door.settings),
         client_max_size=door.settings.body_bytes_max,
     )
     app[CONNECTIONS_MAX] = door.settings.connections_max
     app.on_response_prepare.append(_prepare)
-    handlers = {**_handlers(door, openapi.document(operations)), **door.elsewhere}
+    handlers = {**_handlers(door, limits, openapi.document(operations)), **door.elsewhere}
     for operation in door.operations():
         handler = handlers[operation.name]
         app.router.add_route(operation.method, operation.path, handler, expect_handler=body.not_yet)
@@ -111,12 +115,13 @@ async def first_key(door: Door) -> str:
     return await administration_of(door).first_key()
 
 
-def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
+def _handlers(door: Door, limits: Limits, document: object) -> Mapping[str, Handler]:
     settings, log = door.settings, door.log
     intake = Intake(log, settings.append_timeout_s)
     room = body.Room(settings.requests_max, settings.bodies_bytes_max)
     partitions = log.partitions(topics.GENERATIONS)
-    events = Events(intake, room, door.directory, settings, door.clock, partitions)
+    road = Road(intake, door.directory, settings, door.clock, partitions)
+    events = Events(road, room, settings)
     explain = Explain(log, door.lookup, settings)
     changes = SettingsRoutes(administration_of(door), door.directory, room, settings, door.clock)
     rejected = Rejected(log, intake, room, settings)
@@ -127,6 +132,7 @@ def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
 
     return {
         "post_generations": events.post,
+        **_webhooks(door, road, room, limits),
         "explain": explain.show,
         "duplicate": explain.duplicate,
         "export_facts": Exports(log, settings).facts,
@@ -149,6 +155,14 @@ def _handlers(door: Door, document: object) -> Mapping[str, Handler]:
     }
 
 
+def _webhooks(door: Door, road: Road, room: body.Room, limits: Limits) -> Mapping[str, Handler]:
+    """The webhooks' handlers; a worker's port, which has none, needs none of their secrets."""
+    if not any(operation.need == "webhook" for operation in door.operations()):
+        return {}
+    signers = Signers(door.directory, in_force(door.settings), limits, door.settings, door.clock)
+    return Webhooks(road, room, signers, door.settings).handlers()
+
+
 def _extra_operations(door: Door) -> Sequence[Operation]:
     """Other modules' routes: as they document themselves, else by their handlers' docstrings and `query`."""
     documented = {(operation.method, operation.path) for operation in door.extra_docs}
@@ -167,7 +181,7 @@ def _default_need(method: str) -> Need:
     return "read" if method in (hdrs.METH_GET, hdrs.METH_HEAD) else "settings"
 
 
-def _authorised(door: Door, needs: Needs) -> Middleware:
+def _authorised(door: Door, needs: Needs, limits: Limits) -> Middleware:
     loopback = access.is_loopback(door.settings.host)
 
     @web.middleware
@@ -175,15 +189,11 @@ def _authorised(door: Door, needs: Needs) -> Middleware:
         template = template_of(request)
         if template != metrics.OTHER:
             need = needs.get((request.method, template)) or _default_need(request.method)
-            try:
-                caller = access.caller_of(request, door.directory, loopback, need)
-            except Refusal as refusal:
-                if refusal.status != 401 or hdrs.AUTHORIZATION not in request.headers:
-                    raise
-                # A key that another process has made a moment ago.
-                await door.directory.refresh(at_most_every_s=UNKNOWN_KEY_LOOK_S)
-                caller = access.caller_of(request, door.directory, loopback, need)
-            access.check(caller, need)
+            caller = access.NOBODY
+            if need != "webhook":
+                caller = await access.admitted(request, door.directory, loopback=loopback, need=need)
+            if need not in access.ASKING_NOTHING:
+                limits.take(caller.key_id)
             request["caller"] = caller
             request["organization"] = caller.organization
             request["rights"] = caller.rights

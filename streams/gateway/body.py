@@ -10,7 +10,7 @@ slices, and refused at the first byte too many.
 import asyncio
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from aiohttp import HttpVersion11, web
 
@@ -25,24 +25,26 @@ _BUSY_RETRY_S = 1.0
 
 
 class Room:
-    """How many bodies, and how many bytes of bodies, there may be at once."""
+    """How many bodies, and how many bytes of bodies, there may be at once; `within` a larger room's share."""
 
-    def __init__(self, requests_max: int, bytes_max: int) -> None:
+    def __init__(self, requests_max: int, bytes_max: int, within: "Room | None" = None) -> None:
         self._requests_left = requests_max
         self._bytes_left = bytes_max
+        self._within = within
 
     @contextmanager
     def seat(self) -> Iterator["Seat"]:
         """A place for one body until its request is done; refused when there is none."""
-        if self._requests_left <= 0:
-            raise _busy("too many requests are in work: try again")
-        self._requests_left -= 1
-        seat = Seat(self)
-        try:
-            yield seat
-        finally:
-            self._requests_left += 1
-            self._bytes_left += seat.taken_bytes
+        with self._within.seat() if self._within else nullcontext() as outer:
+            if self._requests_left <= 0:
+                raise _busy("too many requests are in work: try again")
+            self._requests_left -= 1
+            seat = Seat(self, outer)
+            try:
+                yield seat
+            finally:
+                self._requests_left += 1
+                self._bytes_left += seat.taken_bytes
 
     def take(self, count_bytes: int) -> None:
         """Reserve bytes; refused when too many are in use."""
@@ -54,12 +56,15 @@ class Room:
 class Seat:
     """One body's place."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, outer: "Seat | None") -> None:
         self._room = room
+        self._outer = outer
         self.taken_bytes = 0
 
     def take(self, count_bytes: int) -> None:
         """Reserve what has arrived."""
+        if self._outer is not None:
+            self._outer.take(count_bytes)
         self._room.take(count_bytes)
         self.taken_bytes += count_bytes
 

@@ -2,11 +2,12 @@
 
 An event is decoded strictly, looked at for what only the door knows (who sends it, what they may claim,
 what time it is) and put on the log as it was published, less what is not ours. The loop over the events is
-the hot path: some microseconds each, with a turn for everybody else every few hundred.
+the hot path: some microseconds each, with a turn for everybody else every few hundred. `Road` is what all
+routes that take events have in common: `webhooks.py` brings it what the sources made of other bodies.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,9 +31,10 @@ from streams.settings import Settings
 IGNORED_NAMES_MAX = 50
 SLICE_EVENTS = 256
 SOURCE = "native"
+NATIVE: Mapping[int, str] = {}
 # Reasons are labels of a metric: one that is not here counts as "invalid" where a field is to blame, and as
 # "undecodable" where the bytes are no JSON object at all.
-REASONS = frozenset(("unknown_field", "forbidden", "early", "organization"))
+REASONS = frozenset(("unknown_field", "forbidden", "early", "organization", "unknown_body"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,6 +49,7 @@ class Terms:
     partitions: int
     strict: bool
     accepts: Callable[[str], bool] | None  # None: every organisation
+    otherwise: str = ""  # the organisation of an event that names none, where the caller has none
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ def message_of(item: Item, terms: Terms, ignored: Ignored) -> Message:
         known, names = generation.without_unknown_fields(item)
         wire = generation.decode_wire(known)
         ignored.add(names)
-    event = generation.checked(wire, terms.organization)
+    event = generation.checked(wire, terms.organization or terms.otherwise)
     if terms.organization and event.organization != terms.organization:
         raise BadEvent("organization", "is not the API key's", "forbidden")
     if event.authority not in terms.authorities:
@@ -103,42 +106,51 @@ def rejection_of(place: int, error: BadEvent) -> dict[str, Any]:
     }
 
 
-class Events:
-    """The route's handler."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a request's events."""
+
+    accepted: int
+    rejected: list[dict[str, Any]]
+    ignored: Ignored
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there were events, and not one was taken."""
+        return not self.accepted and bool(self.rejected)
+
+
+class Road:
+    """From items to the log."""
 
     def __init__(
-        self,
-        intake: Intake,
-        room: bodies.Room,
-        directory: Directory,
-        settings: Settings,
-        clock: Clock,
-        partitions: int,
+        self, intake: Intake, directory: Directory, settings: Settings, clock: Clock, partitions: int
     ) -> None:
         self._intake = intake
-        self._room = room
         self._directory = directory
         self._settings = settings
         self._clock = clock
         self._partitions = partitions
 
-    async def post(self, request: web.Request) -> web.Response:
-        """Take what is good, say what is not."""
-        caller: Caller = request["caller"]
-        content_type = content_type_of(request, (items.JSON, items.NDJSON))
-        terms = self._terms(caller, request.query.get("strict", "") in ("1", "true"))
-        with self._room.seat() as seat:
-            body = await bodies.read(request, self._settings, seat)
-            found = items.split(body, content_type, self._settings.items_max)
-            messages, rejected, ignored = await judge(found, terms)
-            if messages:
-                faultpoints.reached("event-received")
-                await self._intake.append(messages)
-                faultpoints.reached("event-logged")
-        count(len(messages), rejected)
-        return _answered(len(messages), rejected, ignored)
+    async def take(
+        self,
+        found: Sequence[tuple[int, Item | BadEvent]],
+        caller: Caller,
+        *,
+        strict: bool,
+        otherwise: str = "",
+        sources: Mapping[int, str] = NATIVE,
+    ) -> Taken:
+        """Judge every item, and put what is good on the log. `sources` are the items' by their places."""
+        messages, rejected, ignored = await judge(found, self._terms(caller, strict, otherwise))
+        if messages:
+            faultpoints.reached("event-received")
+            await self._intake.append(messages)
+            faultpoints.reached("event-logged")
+        count(len(messages), rejected, sources)
+        return Taken(len(messages), rejected, ignored)
 
-    def _terms(self, caller: Caller, strict: bool) -> Terms:
+    def _terms(self, caller: Caller, strict: bool, otherwise: str) -> Terms:
         known = self._directory.organization
         reject = self._settings.unknown_organizations == "reject"
         return Terms(
@@ -148,11 +160,34 @@ class Events:
             partitions=self._partitions,
             strict=strict,
             accepts=(lambda name: known(name) is not None) if reject else None,
+            otherwise=otherwise,
         )
 
 
+class Events:
+    """The route's handler."""
+
+    def __init__(self, road: Road, room: bodies.Room, settings: Settings) -> None:
+        self._road = road
+        self._room = room
+        self._settings = settings
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Take what is good, say what is not."""
+        content_type = content_type_of(request, (items.JSON, items.NDJSON))
+        with self._room.seat() as seat:
+            body = await bodies.read(request, self._settings, seat)
+            found = items.split(body, content_type, self._settings.items_max)
+            return answered(await self._road.take(found, request["caller"], strict=is_strict(request)))
+
+
+def is_strict(request: web.Request) -> bool:
+    """Whether unknown fields are to be refused."""
+    return request.query.get("strict", "") in ("1", "true")
+
+
 async def judge(
-    found: Sequence[tuple[int, Item]], terms: Terms
+    found: Sequence[tuple[int, Item | BadEvent]], terms: Terms
 ) -> tuple[list[Message], list[dict[str, Any]], Ignored]:
     """Every item's message or refusal, in slices, so that a large request delays nobody for long."""
     messages: list[Message] = []
@@ -163,29 +198,33 @@ async def judge(
             await asyncio.sleep(0)
         for place, item in found[start : start + SLICE_EVENTS]:
             try:
+                if isinstance(item, BadEvent):
+                    raise item
                 messages.append(message_of(item, terms, ignored))
             except BadEvent as error:
                 rejected.append(rejection_of(place, error))
     return messages, rejected, ignored
 
 
-def count(accepted: int, rejected: Sequence[dict[str, Any]]) -> None:
+def count(accepted: int, rejected: Sequence[dict[str, Any]], sources: Mapping[int, str]) -> None:
     """Tell the metrics."""
     if accepted:
         metrics.RECORDS.labels("gateway", "accepted").inc(accepted)
     for refusal in rejected:
-        metrics.EVENTS_REJECTED.labels(SOURCE, refusal["code"]).inc()
+        metrics.EVENTS_REJECTED.labels(sources.get(refusal["index"], SOURCE), refusal["code"]).inc()
 
 
-def _answered(accepted: int, rejected: list[dict[str, Any]], ignored: Ignored) -> web.Response:
+def answered(taken: Taken, status: int = 202) -> web.Response:
+    """The answer: what was taken, what was not, and why."""
+    rejected = taken.rejected
     body: dict[str, Any] = {
-        "accepted": accepted,
+        "accepted": taken.accepted,
         "rejected": rejected,
-        "ignored_fields": list(ignored.names),
-        "ignored_count": ignored.count,
+        "ignored_fields": list(taken.ignored.names),
+        "ignored_count": taken.ignored.count,
     }
-    if accepted:
-        return answer(202, body)
+    if not taken.is_refused:
+        return answer(status, body)
     first = rejected[0]
     forbidden = all(refusal["code"] == "forbidden" for refusal in rejected)
     message = f"{first['field']} {first['error']}".strip() if len(rejected) == 1 else "no event was taken"

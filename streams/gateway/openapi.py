@@ -15,6 +15,7 @@ from streams import admin, metrics
 from streams.gateway import organizations, rejected
 from streams.gateway.access import Need
 from streams.gateway.items import JSON, NDJSON
+from streams.gateway.signatures import OPENROUTER_HEADER, SECRET_HEADER, STANDARD_HEADERS
 from streams.schemas import event_schema
 
 
@@ -33,6 +34,11 @@ class Operation:
 
 
 _WRITES = (409, 413, 415, 422, 503, 507)
+_TAKES = (400, 408, 413, 415, 422, 503, 507)
+_TAKING: tuple[tuple[str, str], ...] = (
+    ("org", "one organisation's secrets only; and of events that name no organisation, theirs"),
+    ("strict", "1 refuses events that have unknown fields"),
+)
 
 TABLE = (
     Operation(
@@ -44,7 +50,60 @@ TABLE = (
         "Where a JSON key stands twice in an event, the last one counts. Idempotent by id.",
         (("strict", "1 refuses events that have unknown fields"),),
         "Events",
-        (202, 400, 408, 413, 415, 422, 503, 507),
+        (202, *_TAKES),
+    ),
+    Operation(
+        "openrouter_webhook",
+        "POST",
+        "/webhooks/openrouter",
+        "webhook",
+        "OpenRouter's bodies: Broadcast, a generation object, a response with its usage. 200 answers "
+        "a probe: a body without events, with X-Test-Connection: true",
+        _TAKING,
+        "Anything",
+        (200, 202, *_TAKES),
+    ),
+    Operation(
+        "litellm_webhook",
+        "POST",
+        "/webhooks/litellm",
+        "webhook",
+        "LiteLLM's generic callback: one logging payload, an array, or NDJSON; rows of its spend log",
+        _TAKING,
+        "Anything",
+        (202, *_TAKES),
+    ),
+    Operation(
+        "standard_webhook",
+        "POST",
+        "/webhooks/standard",
+        "webhook",
+        "An event or any source's object, bare or in a Standard Webhooks envelope {type, timestamp, data}",
+        _TAKING,
+        "Anything",
+        (202, *_TAKES),
+    ),
+    Operation(
+        "traces",
+        "POST",
+        "/v1/traces",
+        "webhook",
+        "OpenTelemetry's GenAI spans over OTLP/HTTP, as JSON or, with the extra `otlp`, protobuf. 200 with "
+        "{} or partialSuccess, in the request's encoding",
+        _TAKING,
+        "Traces",
+        (200, *_TAKES),
+    ),
+    Operation(
+        "cloud_events",
+        "POST",
+        "/api/v1/events",
+        "webhook",
+        "CloudEvents 1.0: one, a batch, or binary with ce- headers. 204 when all were taken, 202 says which "
+        "were not",
+        _TAKING,
+        "CloudEvents",
+        (202, 204, *_TAKES),
     ),
     Operation(
         "explain",
@@ -185,8 +244,9 @@ _MEANINGS = {
     200: "done",
     201: "made",
     202: "the log has it",
+    204: "the log has all of it",
     400: "not HTTP, not UTF-8, not gzip, or a parameter that the route does not know or can't mean",
-    401: "no valid API key",
+    401: "no valid API key, nor a webhook's secret or signature",
     403: "the API key lacks the right, or is another organisation's",
     404: "there is none, or it is not yours",
     408: "the body did not arrive in time",
@@ -194,8 +254,21 @@ _MEANINGS = {
     413: "too large, or too many",
     415: "another content type or encoding",
     422: "nothing was taken: says which field",
+    429: "too many requests of this key or secret: come back after Retry-After",
     503: "come back after Retry-After",
     507: "the disk is full: come back after Retry-After",
+}
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "glk_..., or a webhook's secret"},
+    "secret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
+    "standard": {"type": "apiKey", "in": "header", "name": STANDARD_HEADERS[-1]},
+    "openrouter": {"type": "apiKey", "in": "header", "name": OPENROUTER_HEADER},
+}
+# Other people's formats: their own documents describe them.
+_FOREIGN: dict[str, tuple[str, ...]] = {
+    "Anything": (JSON, NDJSON),
+    "Traces": (JSON, "application/x-protobuf"),
+    "CloudEvents": ("application/cloudevents+json", "application/cloudevents-batch+json", JSON),
 }
 _BODIES: tuple[type, ...] = (
     admin.OrganizationChange,
@@ -218,7 +291,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _schemas(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "glk_..."}},
+            "securitySchemes": _SCHEMES,
         },
         "security": [{"key": []}],
     }
@@ -231,7 +304,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         {"name": name, "in": "query", "description": meaning, "schema": _TEXT}
         for name, meaning in operation.query
     ]
-    refused = (400,) if operation.need == "open" else (400, 401, 403)
+    refused = (400,) if operation.need == "open" else (400, 401, 403, 429)
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -241,6 +314,8 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
     if operation.need == "open":
         described["security"] = []
+    if operation.need == "webhook":
+        described["security"] = [{name: []} for name in _SCHEMES]
     if operation.body:
         described["requestBody"] = {
             "content": _content(operation.body),
@@ -257,11 +332,17 @@ def _response(status: int) -> dict[str, Any]:
 
 
 def _content(body: str) -> dict[str, Any]:
+    if body in _FOREIGN:
+        return {kind: {"schema": _foreign(kind)} for kind in _FOREIGN[body]}
     if body != "Events":
         return {JSON: {"schema": {"$ref": f"#/components/schemas/{body}"}}}
     event = {"$ref": "#/components/schemas/Event"}
     either = {"oneOf": [event, {"type": "array", "items": event}]}
     return {JSON: {"schema": either}, NDJSON: {"schema": {"type": "string"}}}
+
+
+def _foreign(kind: str) -> dict[str, Any]:
+    return {"type": ["object", "array"]} if kind.endswith("json") and kind != NDJSON else {"type": "string"}
 
 
 def _schemas() -> dict[str, Any]:

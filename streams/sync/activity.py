@@ -28,7 +28,6 @@ from typing import Literal
 import msgspec
 
 from streams.sync.interface import Day
-from streams.sync.provider import Activity
 
 Cause = Literal[
     "day_boundary",
@@ -40,6 +39,21 @@ Cause = Literal[
     "unexplained",
 ]
 Key = tuple[str, str, str]  # day, model, provider
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What the provider says of one completed UTC day, model and endpoint."""
+
+    day: str
+    model: str
+    permaslug: str
+    provider: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    upstream_cost_nano: int  # of calls with the customer's own provider key
 
 
 class Figures(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from streams import money, times
 from streams.clock import monotonic_s, now_ms
 from streams.errors import GenledgerError
 from streams.settings import Settings
+from streams.sync.activity import Activity
 
 ANSWER_BYTES_MAX = 33_554_432
 RETRIES_MAX = 100  # of all requests of a run
@@ -49,21 +50,6 @@ class ProviderError(GenledgerError):
         super().__init__(message)
         self.kind = kind
         self.retry_after_s = retry_after_s
-
-
-class Activity(msgspec.Struct, frozen=True):
-    """What the provider says of one completed UTC day, model and endpoint."""
-
-    day: str
-    model: str
-    permaslug: str
-    provider: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    reasoning_tokens: int
-    cost_nano: int
-    upstream_cost_nano: int  # of calls with the customer's own provider key
 
 
 class _Row(msgspec.Struct):

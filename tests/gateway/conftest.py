@@ -22,6 +22,7 @@ from streams.log.interface import Log, Record
 from streams.log.sqlite.log import open_log
 from streams.organizations import Rights
 from streams.settings import Settings
+from tests.gateway.entries import Entry
 
 NOW_MS = 1_795_176_000_000  # 2026-11-20T12:00:00Z
 
@@ -102,6 +103,12 @@ class House:
         given = {"Content-Type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.call("POST", f"/api/v1/generations{query}", key, data=data, headers=given)
+
+    async def send(self, entry: Entry, body: bytes, key: str = "", **headers: str) -> Answer:
+        """POST a body to an endpoint."""
+        given = {"Content-Type": entry.type}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.call("POST", entry.path, key, data=body, headers=given)
 
     async def raw(self, *pieces: bytes, pause_s: float = 0) -> bytes:
         """Bytes as no client would send them; the answer until the connection is closed."""

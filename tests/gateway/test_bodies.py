@@ -1,16 +1,19 @@
-"""Bodies that are not what they should be: rows 12 to 20, 24 and 26 of the bad inputs."""
+"""Bodies that are not what they should be: rows 12 to 20, 24 and 26 of the bad inputs, at every endpoint."""
 
 import asyncio
 import gzip
 import json
 import resource
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.gateway.conftest import House, Make, event
+from tests.gateway.entries import ENTRIES, OURS, TRACES, WEBHOOKS
 
-HEAD = b"POST /api/v1/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEAD = OURS.head
 GOOD = json.dumps(event()).encode()
 
 
@@ -31,50 +34,56 @@ def status_of(answer: bytes) -> int:
 )
 async def test_a_length_that_can_be_read_in_two_ways_is_400_and_closes(house: House, lengths: bytes) -> None:
     """Content-Length together with Transfer-Encoding, or two of them, never smuggle a second request."""
-    answer = await house.raw(HEAD + lengths + b"\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert status_of(answer) == 400
-    assert answer.count(b"HTTP/1.") == 1
-    assert b'"bad_request"' in answer
+    for entry in ENTRIES:
+        smuggled = b"\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        answer = await house.raw(entry.head + lengths + smuggled)
+        assert status_of(answer) == 400, entry.name
+        assert answer.count(b"HTTP/1.") == 1
+        assert b'"bad_request"' in answer
     assert await house.records() == []
 
 
 async def test_a_declared_length_over_the_limit_is_413_before_the_body(make_house: Make) -> None:
     """The answer comes although not one byte of the body was sent."""
     house = await make_house(body_bytes_max=1000)
-    answer = await house.raw(HEAD + b"Content-Length: 1001\r\n\r\n")
-    assert status_of(answer) == 413
+    sent = [house.raw(entry.head + b"Content-Length: 1001\r\n\r\n") for entry in ENTRIES]
+    assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
     assert await house.records() == []
 
 
 async def test_an_expectation_of_a_body_too_large_is_413_without_100(make_house: Make) -> None:
     """A client that asks before it sends is told no, and does not send."""
     house = await make_house(body_bytes_max=1000)
-    answer = await house.raw(HEAD + b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
-    assert status_of(answer) == 413
+    expect = b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n"
+    sent = [house.raw(entry.head + expect) for entry in ENTRIES]
+    assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
 
 
 async def test_an_expectation_of_a_good_body_is_continued(house: House) -> None:
     """Curl asks before it sends a large body: it gets its 100, then its answer."""
-    head = HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
-    answer = await house.raw(head, GOOD, pause_s=0.05)
-    assert answer.startswith(b"HTTP/1.1 100 ")
-    assert b"HTTP/1.1 202 " in answer
+    for entry in ENTRIES:
+        lengths = b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(entry.body())
+        answer = await house.raw(entry.head + b"Connection: close\r\n" + lengths, entry.body(), pause_s=0.05)
+        assert answer.startswith(b"HTTP/1.1 100 "), entry.name
+        assert b"HTTP/1.1 %d " % entry.ok in answer
 
 
 async def test_a_chunked_body_over_the_limit_is_413_at_the_limit(make_house: Make) -> None:
     """Without a length the body is refused when it has grown too large."""
     house = await make_house(body_bytes_max=1000)
     chunk = b"%x\r\n%b\r\n" % (500, b" " * 500)
-    answer = await house.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk)
-    assert status_of(answer) == 413
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n"
+    sent = [house.raw(entry.head + chunked, chunk, chunk, chunk) for entry in ENTRIES]
+    assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
     assert await house.records() == []
 
 
 async def test_a_body_of_exactly_the_limit_is_taken(make_house: Make) -> None:
     """The limit itself is allowed."""
     house = await make_house(body_bytes_max=1000)
-    assert (await house.post(GOOD.ljust(1000)))[0] == 202
-    assert (await house.post(GOOD.ljust(1001)))[0] == 413
+    for entry in ENTRIES:
+        assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
+        assert (await house.send(entry, entry.body().ljust(1001)))[0] == 413
 
 
 async def test_a_gzip_bomb_is_413_and_takes_no_memory(house: House) -> None:
@@ -85,40 +94,79 @@ async def test_a_gzip_bomb_is_413_and_takes_no_memory(house: House) -> None:
     bomb = head + block * 1024
     assert len(bomb) < 2_000_000
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    status, body = await house.post(bomb, Content_Encoding="gzip")
+    for entry in ENTRIES:
+        status, body = await house.send(entry, bomb, Content_Encoding="gzip")
+        assert (status, body["error"]["code"]) == (413, "too_large"), entry.name
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb
-    assert (status, body["error"]["code"]) == (413, "too_large")
     assert grown_kb < 150_000
     assert await house.records() == []
 
 
+def bombs() -> dict[str, tuple[bytes, int]]:
+    """Bodies of 33 MB that would be much more as objects, packed, and what each gets."""
+    deep = b'{"a":' * 200 + b"1" + b"}" * 200 + b","
+    found = {
+        "commas": (b'{"data":[' + b"1," * 16_500_000 + b"1]}", 413),
+        "objects": (b'{"resourceSpans":[' + b"{}," * 11_000_000 + b"{}]}", 413),
+        "braces": (b'{"resourceSpans":[' + deep * (33_000_000 // len(deep)) + b"{}]}", 422),
+        "names": (b"{" + b",".join(b'"k%d":1' % n for n in range(990_000)) + b"}", 422),
+    }
+    return {name: (gzip.compress(body, 1), status) for name, (body, status) in found.items()}
+
+
+async def test_a_body_of_many_small_things_takes_no_memory(house: House) -> None:
+    """Commas and braces by the million: refused, or looked at without being built, on every endpoint."""
+    packed = bombs()
+    # What was used most is counted anew from here.
+    Path("/proc/self/clear_refs").write_text("5")
+    before_kb = memory_kb("VmRSS")
+    for entry in WEBHOOKS:
+        for name, (body, wanted) in packed.items():
+            status, _ = await house.send(entry, body, Content_Encoding="gzip")
+            assert status == wanted, (entry.name, name)
+    assert memory_kb("VmHWM") - before_kb < 220_000
+    assert await house.records() == []
+
+
+def memory_kb(name: str) -> int:
+    """A figure of the process's memory."""
+    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(name)]
+    return int(line.split()[1])
+
+
 async def test_many_gzip_members_are_refused(house: House) -> None:
     """A body of a million empty gzip members does not keep the service busy."""
-    assert (await house.post(gzip.compress(b"") * 100_000, Content_Encoding="gzip"))[0] == 400
+    for entry in ENTRIES:
+        assert (await house.send(entry, gzip.compress(b"") * 100_000, Content_Encoding="gzip"))[0] == 400
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body", "status"),
+    ("encoding", "packed", "status"),
     [
-        ("gzip, gzip", gzip.compress(gzip.compress(GOOD)), 415),
-        ("deflate", zlib.compress(GOOD), 415),
-        ("br", GOOD, 415),
-        ("gzip", gzip.compress(GOOD)[:-6], 400),
-        ("gzip", gzip.compress(GOOD)[:20], 400),
-        ("gzip", GOOD, 400),
-        ("gzip", gzip.compress(GOOD) + b"more", 400),
-        ("gzip", gzip.compress(GOOD)[:-8] + b"\0" * 8, 400),
-        ("gzip", b"", 422),
-        ("gzip", gzip.compress(GOOD), 202),
-        ("x-gzip", gzip.compress(GOOD), 202),
-        ("identity", GOOD, 202),
-        ("gzip", gzip.compress(GOOD[:30]) + gzip.compress(GOOD[30:]), 202),
+        ("gzip, gzip", lambda good: gzip.compress(gzip.compress(good)), 415),
+        ("deflate", zlib.compress, 415),
+        ("br", lambda good: good, 415),
+        ("gzip", lambda good: gzip.compress(good)[:-6], 400),
+        ("gzip", lambda good: gzip.compress(good)[:20], 400),
+        ("gzip", lambda good: good, 400),
+        ("gzip", lambda good: gzip.compress(good) + b"more", 400),
+        ("gzip", lambda good: gzip.compress(good)[:-8] + b"\0" * 8, 400),
+        ("gzip", lambda good: b"", 422),
+        ("gzip", gzip.compress, 202),
+        ("x-gzip", gzip.compress, 202),
+        ("identity", lambda good: good, 202),
+        ("gzip", lambda good: gzip.compress(good[:30]) + gzip.compress(good[30:]), 202),
     ],
 )
-async def test_content_encodings(house: House, encoding: str, body: bytes, status: int) -> None:
+async def test_content_encodings(
+    house: House, encoding: str, packed: Callable[[bytes], bytes], status: int
+) -> None:
     """Gzip once, whole and sound; anything else is refused and leaves nothing behind."""
-    assert (await house.post(body, Content_Encoding=encoding))[0] == status
-    assert len(await house.records()) == (1 if status == 202 else 0)
+    for entry in ENTRIES:
+        wanted = entry.ok if status == 202 else status
+        body = packed(entry.body())
+        assert (await house.send(entry, body, Content_Encoding=encoding))[0] == wanted, entry.name
+    assert len(await house.records()) == (len(ENTRIES) if status == 202 else 0)
 
 
 async def test_gzip_of_a_full_slice_is_not_cut(house: House) -> None:
@@ -140,27 +188,32 @@ async def test_gzip_in_single_bytes_is_not_cut(house: House) -> None:
 
 async def test_a_stalled_sender_is_408_while_others_are_served(make_house: Make) -> None:
     """One-byte chunks and silence end in bounded time, and nobody else waits for it."""
-    house = await make_house(request_timeout_s=0.6)
-    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    drip = asyncio.create_task(house.raw(head, *[b"1\r\n \r\n"] * 20, pause_s=0.05))
-    stall = asyncio.create_task(house.raw(HEAD + b"Content-Length: 100\r\n\r\n{"))
-    assert (await house.post(event()))[0] == 202
-    assert not drip.done() and not stall.done()
-    async with asyncio.timeout(6):
-        assert status_of(await drip) == 408
-        assert status_of(await stall) == 408
-    assert len(await house.records()) == 1
+    house = await make_house(request_timeout_s=1.5)
+    slow = []
+    for entry in ENTRIES:
+        head = entry.head + b"Transfer-Encoding: chunked\r\n\r\n"
+        drip = house.raw(head, *[b"1\r\n \r\n"] * 40, pause_s=0.05)
+        stall = house.raw(entry.head + b"Content-Length: 100\r\n\r\n{")
+        slow += [asyncio.create_task(drip), asyncio.create_task(stall)]
+    for entry in ENTRIES:
+        assert (await house.send(entry, entry.body()))[0] == entry.ok
+    assert not any(one.done() for one in slow)
+    async with asyncio.timeout(10):
+        assert {status_of(answer) for answer in await asyncio.gather(*slow)} == {408}
+    assert len(await house.records()) == len(ENTRIES)
 
 
 async def test_bodies_beyond_the_number_at_once_are_503(make_house: Make) -> None:
     """Slow senders hold a bounded number of places; the next is told when to come back."""
     house = await make_house(requests_max=2, request_timeout_s=1.0)
-    stalled = HEAD + b"Content-Length: 100\r\n\r\n{"
-    slow = [asyncio.create_task(house.raw(stalled)) for _ in range(2)]
+    stalled = b"Content-Length: 100\r\n\r\n{"
+    slow = [asyncio.create_task(house.raw(entry.head + stalled)) for entry in (OURS, TRACES)]
     await asyncio.sleep(0.2)
-    async with house.session.post("/api/v1/generations", json=event()) as response:
-        assert response.status == 503
-        assert response.headers["Retry-After"] == "1"
+    for entry in ENTRIES:
+        headers = {"Content-Type": entry.type}
+        async with house.session.post(entry.path, data=entry.body(), headers=headers) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "1"
     await asyncio.gather(*slow)
     assert (await house.post(event()))[0] == 202
 
@@ -168,9 +221,10 @@ async def test_bodies_beyond_the_number_at_once_are_503(make_house: Make) -> Non
 async def test_bodies_beyond_the_bytes_at_once_are_503(make_house: Make) -> None:
     """The bytes of all bodies together are bounded, and given back."""
     house = await make_house(bodies_bytes_max=1000)
-    assert (await house.post(GOOD.ljust(1001)))[0] == 503
-    assert (await house.post(GOOD.ljust(1000)))[0] == 202
-    assert (await house.post(GOOD.ljust(1000)))[0] == 202
+    for entry in ENTRIES:
+        assert (await house.send(entry, entry.body().ljust(1001)))[0] == 503
+        assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
+        assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
 
 
 @pytest.mark.parametrize(
@@ -186,15 +240,15 @@ async def test_bodies_beyond_the_bytes_at_once_are_503(make_house: Make) -> None
     ],
 )
 async def test_other_content_types_are_415(house: House, content_type: str) -> None:
-    """Only JSON and NDJSON, in UTF-8."""
+    """Only the endpoint's own types, in UTF-8."""
     named = b"Content-Type: %b\r\n" % content_type.encode() if content_type else b""
-    head = b"POST /api/v1/generations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-    answer = await house.raw(head + named + b"Content-Length: %d\r\n\r\n" % len(GOOD) + GOOD)
-    assert status_of(answer) == 415
+    for entry in ENTRIES:
+        start, body = entry.head.partition(b"Content-Type")[0] + b"Connection: close\r\n", entry.body()
+        answer = await house.raw(start + named + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert status_of(answer) == 415, entry.name
     assert await house.records() == []
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
 @pytest.mark.parametrize(
     "body",
     [b"", b" \n ", b"null", b"[]", b'"x"', b"1", b"true", b"{", b"}", b"[", b"[{]", b"[1]", b"{}", b"nul",
@@ -202,48 +256,70 @@ async def test_other_content_types_are_415(house: House, content_type: str) -> N
      b'{"id":"a","organization":"o","model":"m"} x', b"{'id':1}", b'["x"]',
      b'[{"id":"a","organization":"o","model":"m"},]'],
 )  # fmt: skip
-async def test_what_is_not_an_event_is_422(house: House, body: bytes, content_type: str) -> None:
+async def test_what_is_not_an_event_is_422(house: House, body: bytes) -> None:
     """Empty, null, scalars, broken and bottomless JSON: nothing is taken, nothing breaks."""
-    status, answer = await house.post(body, Content_Type=content_type)
-    assert status == 422
-    assert answer["error"]["code"] in ("no_events", "invalid")
+    for entry in ENTRIES:
+        for content_type in entry.types:
+            status, answer = await house.send(entry, body, Content_Type=content_type)
+            assert status == 422, entry.name
+            assert answer["error"]["code"] in ("no_events", "invalid")
     assert await house.records() == []
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("is_lines", "many"),
     [
-        ("application/json", b"[" + b",".join([GOOD] * 11) + b"]"),
-        ("application/x-ndjson", b"\n".join([GOOD] * 11)),
-        ("application/json", b"[" + b"1," * 5000 + b"1]"),
-        ("application/x-ndjson", b"\n" * 5000),
+        (False, lambda good: b"[" + b",".join([good] * 11) + b"]"),
+        (True, lambda good: b"\n".join([good] * 11)),
+        (False, lambda good: b"[" + b"1," * 5000 + b"1]"),
+        (True, lambda good: b"\n" * 5000),
     ],
 )
-async def test_more_items_than_allowed_are_413(make_house: Make, content_type: str, body: bytes) -> None:
+async def test_more_items_than_allowed_are_413(
+    make_house: Make, is_lines: bool, many: Callable[[bytes], bytes]
+) -> None:
     """A batch above the limit is refused as a whole, before it is built in memory."""
     house = await make_house(items_max=10)
-    status, answer = await house.post(body, Content_Type=content_type)
-    assert (status, answer["error"]["code"]) == (413, "too_many")
+    for entry in ENTRIES:
+        if is_lines and "application/x-ndjson" not in entry.types:
+            continue
+        content_type = "application/x-ndjson" if is_lines else entry.type
+        status, answer = await house.send(entry, many(entry.body()), Content_Type=content_type)
+        assert (status, answer["error"]["code"]) == (413, "too_many"), entry.name
     assert await house.records() == []
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-ndjson"])
+async def test_more_spans_than_allowed_are_413(make_house: Make) -> None:
+    """The events of one body are counted, wherever in it they stand; as many as are allowed are taken."""
+    house = await make_house(items_max=10)
+    groups = [TRACES.body(f"gen-{n}")[len(b'{"resourceSpans":[') : -2] for n in range(11)]
+    groups = [one.replace(b"eee19b7ec3c1b1", b"%014x" % n) for n, one in enumerate(groups)]
+    status, answer = await house.send(TRACES, b'{"resourceSpans":[' + b",".join(groups) + b"]}")
+    assert (status, answer["error"]["code"]) == (413, "too_many")
+    assert await house.records() == []
+    assert (await house.send(TRACES, b'{"resourceSpans":[' + b",".join(groups[:10]) + b"]}"))[0] == 200
+    assert len(await house.records()) == 10
+
+
 @pytest.mark.parametrize(
-    "body",
+    "spoilt",
     [
-        GOOD.decode().encode("utf-16"),
-        GOOD.decode().encode("utf-16-le"),
-        GOOD.decode().encode("utf-16-be"),
-        GOOD.decode().encode("utf-32"),
-        b"\xef\xbb\xbf" + GOOD,
-        GOOD.replace(b"acme", b"ac\xffme"),
-        GOOD.replace(b"acme", b"ac\xed\xa0\x80me"),
-        GOOD.replace(b"acme", b"ac\xc0\xafme"),
+        lambda good: good.decode().encode("utf-16"),
+        lambda good: good.decode().encode("utf-16-le"),
+        lambda good: good.decode().encode("utf-16-be"),
+        lambda good: good.decode().encode("utf-32"),
+        lambda good: b"\xef\xbb\xbf" + good,
+        lambda good: good.replace(b"gen-1", b"ge\xffn-1"),
+        lambda good: good.replace(b"gen-1", b"ge\xed\xa0\x80n-1"),
+        lambda good: good.replace(b"gen-1", b"ge\xc0\xafn-1"),
     ],
 )
-async def test_what_is_not_utf8_is_400(house: House, body: bytes, content_type: str) -> None:
+async def test_what_is_not_utf8_is_400(house: House, spoilt: Callable[[bytes], bytes]) -> None:
     """UTF-16, a byte order mark and broken UTF-8 are refused as a whole."""
-    assert (await house.post(body, Content_Type=content_type))[0] == 400
+    for entry in ENTRIES:
+        for content_type in entry.types:
+            status, _ = await house.send(entry, spoilt(entry.body()), Content_Type=content_type)
+            assert status == 400, entry.name
     assert await house.records() == []
 
 
@@ -258,20 +334,22 @@ async def test_ndjson_answers_by_line(house: House) -> None:
 
 async def test_a_client_that_leaves_midway_leaves_nothing(house: House) -> None:
     """A connection that breaks inside a body is no error of ours, and no event."""
-    _, writer = await asyncio.open_connection("127.0.0.1", house.port)
-    writer.write(HEAD + b"Content-Length: 100\r\n\r\n{")
-    await writer.drain()
-    await asyncio.sleep(0.05)
-    writer.transport.abort()
-    await asyncio.sleep(0.05)
+    for entry in ENTRIES:
+        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        writer.write(entry.head + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
     assert (await house.post(event()))[0] == 202
     assert len(await house.records()) == 1
 
 
 async def test_a_broken_chunk_is_400(house: House) -> None:
     """Chunked encoding that is none ends the connection."""
-    answer = await house.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"zz\r\n{}\r\n0\r\n\r\n")
-    assert status_of(answer) == 400
+    for entry in ENTRIES:
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n"
+        assert status_of(await house.raw(entry.head + chunked, b"zz\r\n{}\r\n0\r\n\r\n")) == 400
     assert await house.records() == []
 
 

@@ -3,9 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sync.activity import NONE, Figures, compare, missing
+from streams.sync.activity import NONE, Activity, Figures, compare, missing
 from streams.sync.interface import Day
-from streams.sync.provider import Activity
 
 DAYS = ("2026-11-17", "2026-11-18", "2026-11-19")
 
@@ -134,6 +133,13 @@ def test_day_boundary():
     )
     for theirs, ours in (apart, other):
         assert not any("day_boundary" in found for found in causes(theirs, ours))
+
+
+def test_other_figures_on_two_days_are_no_boundary():
+    """Where no request is short, a day has nothing to give to its neighbour."""
+    theirs = [there(DAYS[0], cost_nano=500), there(DAYS[1], cost_nano=300)]
+    found = causes(theirs, [here(DAYS[0]), here(DAYS[1])])
+    assert found == [{"unexplained": Figures(cost_nano=100)}, {"unexplained": Figures(cost_nano=-100)}]
 
 
 def test_today_gives_nothing_to_yesterday():

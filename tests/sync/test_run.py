@@ -151,7 +151,7 @@ async def test_one_id_for_which_the_provider_is_always_down():
     first = next(iter(house.known))
     with Documented([account], now_ms=NOW_MS) as fake:
         whole = account.call
-        account.call = lambda id: 1 / 0 if id == first else whole(id)  # type: ignore[method-assign]
+        account.call = lambda asked: 1 / 0 if asked == first else whole(asked)  # type: ignore[method-assign]
         reports = [await synced(house, account, settings(fake)) for _ in range(2)]
     assert [("500" in report.error) for report in reports] == [True, False]
     assert list(house._awaited("acme")) == [first]
