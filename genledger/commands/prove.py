@@ -28,7 +28,7 @@ def prove(
     *,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (with organisations), processed, or conflicts."),
+        Parameter(help="Only this part: summaries (and organisations), processed, conflicts."),
     ] = None,
     data: Data = None,
     json: Json = False,

@@ -41,7 +41,7 @@ def replay(
     ] = None,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (with organisations), processed, or conflicts."),
+        Parameter(help="Only this part: summaries (and organisations), processed, conflicts."),
     ] = None,
     data: Data = None,
     dry_run: DryRun = False,
