@@ -18,7 +18,7 @@ import msgspec
 from projections.readback import SUMS, Changes, fold
 from projections.stores.lock import FileLock
 from streams import fact as facts
-from streams import topics
+from streams import times, topics
 from streams.log.interface import Log, Record
 from streams.sync.interface import Awaited, Day, Report
 
@@ -87,8 +87,10 @@ class Readback:
                 changes = await _folded(records, organizations, prefix, first_day)
                 self._write(partition, records[-1], changes)
                 offset = records[-1].offset + 1
-        with self._connection:
+        first_ms = times.midnight_ns(first_day, "UTC") // times.MS_NS
+        with self._connection:  # what has grown too old to be asked for since it was read
             self._connection.execute("DELETE FROM days WHERE day < ?", (first_day,))
+            self._connection.execute("DELETE FROM awaited WHERE since_ms < ?", (first_ms,))
 
     async def _check(self, log: Log, wanted: str) -> None:
         """Begin again for other organisations, and on another log than the one that was read."""

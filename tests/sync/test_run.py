@@ -209,8 +209,8 @@ async def test_an_answer_for_another_id():
     assert (report.failed, house.published) == (1, [])
 
 
-async def test_a_full_log_ends_the_run_and_counts_nothing():
-    """What could not be published is not counted, nor is the list read on; the next run finds it."""
+async def test_openmeter_4902_a_full_log_ends_the_run_and_counts_nothing():
+    """What could not be published is not marked as read, nor is the list read on; the next run finds it."""
     account, house = account_of(250), House()
     house.full = LogFull("the disk is full")
     with Listing([account]) as fake:
@@ -219,6 +219,19 @@ async def test_a_full_log_ends_the_run_and_counts_nothing():
         assert (report.total_fetched, report.error, house.kept) == (0, "the disk is full", b"")
         house.full = None
         assert (await synced(house, account, how)).synced_generations == 250
+
+
+async def test_openmeter_4902_an_id_that_could_not_be_published_is_asked_for_again():
+    """An id is put off only when what the provider told of it is on the log."""
+    account, house = account_of(250), House()
+    house.take([event_of(call, "acme", cost=None) for call in account.calls])
+    house.full = LogFull("the disk is full")
+    with Documented([account], now_ms=NOW_MS) as fake:
+        assert (await synced(house, account, settings(fake))).error == "the disk is full"
+        house.full = None
+        report = await synced(house, account, settings(fake))
+    assert (report.error, report.amended, report.awaited) == ("", 250, 0)
+    house.holds(account)
 
 
 async def test_a_key_that_is_refused():

@@ -1,4 +1,4 @@
-"""The whole of it, against a running service: webhooks that lose and repeat, and a provider that has its troubles.
+"""The whole of it, against a running service: webhooks that lose and repeat, and providers with troubles.
 
 Two fakes over real HTTP: one as OpenRouter documents itself, one with the seed's list of generations.
 """
