@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks import BenchmarkFailed, kafka, preload, report
 from benchmarks.bench import Bench, Figures
-from benchmarks.cases import CASES, NAMES, RUNS, Case
+from benchmarks.cases import CASES, NAMES, ROUNDS, Case
 from benchmarks.machine import load_average, machine
 from benchmarks.peers.venv import NotInstalled
 from benchmarks.report import Results
@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     only: tuple[str, ...]
     seconds: float
     generations: int
-    runs: int
+    rounds: int
     base: Path
 
     def cases(self) -> list[Case]:
@@ -78,7 +78,7 @@ class Run:
             self._traffic[kind] = make(self._plan.generations, kind, SEED)
         gc.collect()
         gc.freeze()  # the events stay: the collector need not walk them
-        for number in range(self._plan.runs):
+        for number in range(self._plan.rounds):
             for case in cases:
                 if number < case.runs and case.name not in self.skipped:
                     self._take(case, number)
@@ -95,7 +95,7 @@ class Run:
         shown = ", ".join(f"{report.label_of(key)} {report.text_of(key, figures[key])}" for key in figures)
         took_s = clock.monotonic_s() - started_s
         print(
-            f"{number + 1}/{self._plan.runs} {case.name}: {shown} ({took_s:.0f} s)",
+            f"{number + 1}/{min(case.runs, self._plan.rounds)} {case.name}: {shown} ({took_s:.0f} s)",
             file=sys.stderr,
             flush=True,
         )
@@ -141,7 +141,7 @@ def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--seconds", type=float, default=SECONDS, help="how long each rate lasts (%(default)s)"
     )
     parser.add_argument("--generations", type=int, default=GENERATIONS, help="a throughput run (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help=f"each case once, not {RUNS} times")
+    parser.add_argument("--quick", action="store_true", help="each case once")
     parser.add_argument("--json", action="store_true", help="figures as JSON on stdout, no table")
     parser.add_argument(
         "--page", type=Path, help="where to write the page (docs/, after a run of everything)"
@@ -169,7 +169,7 @@ def _run(given: argparse.Namespace) -> Results:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="genledger-bench-", dir=given.dir))
         )
         only = tuple(given.only.split(","))
-        plan = Plan(only, given.seconds, given.generations, 1 if given.quick else RUNS, base)
+        plan = Plan(only, given.seconds, given.generations, 1 if given.quick else ROUNDS, base)
         date = times.text_of(clock.now_ms() // 1000 * times.SECOND_NS)
         before, about = load_average(), machine(base)
         run = Run(plan, stack)

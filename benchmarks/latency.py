@@ -1,6 +1,7 @@
 """Latency, open loop: one event a request, sent at fixed times whether or not earlier ones are answered.
 
-    latency(base, rates={"latency-100": (100, 1000)})     # {"latency-100": {"ack_p99_ms": 6.1, ...}}
+    latency(base, traffic, rate=100, seed=1)                  # {"ack_p99_ms": 6.1, ...}
+    latency(base, traffic, rate=200, seed=1, way=SIGNED)      # into a service with settings, in another form
 
 Each time is measured from the moment the request was scheduled for, so a service that stands still for a
 second is charged with every request of that second (no coordinated omission), and so is this client when it
@@ -13,22 +14,25 @@ import gc
 import math
 import selectors
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from benchmarks import BenchmarkFailed, views
 from benchmarks.bench import Figures
 from benchmarks.service import HOST, Service
 from benchmarks.traffic import Totals, Traffic, make
-from benchmarks.wire import JSON, LOST, Pool, request_of
+from benchmarks.wire import LOST, Pool, request_of
 from genledger.client import Client
 from streams import clock, topics
 from streams.log.sqlite.log import open_log
 
 CONNECTIONS = 64
-WARM_UP = (100, 200)
+WARM_UP = 200
+WARM_UP_PER_S = 100
 ANSWER_S = 30.0
 APPLIED_S = 30.0
 LOOK_S = 0.02
@@ -36,6 +40,17 @@ READ_RECORDS = 10_000
 ACCEPTED = 202
 
 Place = tuple[int, int]
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How events come in: the service's settings, whether it has a key, and the request for an event."""
+
+    settings: Mapping[str, str] = {}
+    has_key: bool = False
+    request_of: Callable[[int, bytes], bytes] = request_of
+
+
+PLAIN = Way()
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:
@@ -77,17 +92,21 @@ class Driven:
         }
 
 
-def latency(base: Path, rates: Mapping[str, tuple[int, int]], seed: int) -> dict[str, Figures]:
-    """Each rate in turn, (requests a second, requests), on one fresh service."""
+def latency(base: Path, traffic: Traffic, rate: int, seed: int, way: Way = PLAIN) -> Figures:
+    """One event a request, so many requests a second, on one fresh service."""
     data = base / "data"
+    warm_up = Driven(make(WARM_UP, "openrouter", seed), WARM_UP_PER_S)
+    driven = Driven(traffic, rate)
     # select() waits to the microsecond, epoll to the millisecond, which would be in every figure.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        with Service(data) as service, views.Watcher(data / "genledger.db") as watcher:
-            driven = runner.run(_drive_all(service, {"warm-up": WARM_UP, **rates}, seed))
+        with Service(data, way.settings) as service, views.Watcher(data / "genledger.db") as watcher:
+            key = service.administrator_key() if way.has_key else ""
+            for run in (warm_up, driven):
+                runner.run(_drive(run, service.port, way))
+                runner.run(_wait_idle(service, key))
         places = runner.run(_places(data))
-    _check(data, driven.values(), places)
-    visible_s = _visible(places, watcher.seen)
-    return {name: driven[name].figures(visible_s) for name in rates}
+    _check(data, (warm_up, driven), places)
+    return driven.figures(_visible(places, watcher.seen))
 
 
 def _check(data: Path, driven: Iterable[Driven], places: Mapping[str, Place]) -> None:
@@ -102,18 +121,9 @@ def _check(data: Path, driven: Iterable[Driven], places: Mapping[str, Place]) ->
     views.check(data / "genledger.db", total)
 
 
-async def _drive_all(service: Service, rates: Mapping[str, tuple[int, int]], seed: int) -> dict[str, Driven]:
-    found: dict[str, Driven] = {}
-    for number, (name, (rate, count)) in enumerate(rates.items()):
-        driven = found[name] = Driven(make(count, "openrouter", seed + number), rate)
-        await _drive(driven, service.port)
-        await _wait_idle(service)
-    return found
-
-
-async def _wait_idle(service: Service) -> None:
+async def _wait_idle(service: Service, key: str) -> None:
     """Until no role lags behind the log: also what was written and not acknowledged is in the tables then."""
-    client = Client(f"http://{HOST}:{service.port}")
+    client = Client(f"http://{HOST}:{service.port}", key)
     deadline_s = clock.monotonic_s() + APPLIED_S
     while any(client.get("/api/v1/status")["lag"].values()):
         if clock.monotonic_s() > deadline_s:
@@ -122,10 +132,10 @@ async def _wait_idle(service: Service) -> None:
     client.close()
 
 
-async def _drive(driven: Driven, port: int) -> None:
+async def _drive(driven: Driven, port: int, way: Way) -> None:
     """Send each request at its time, then wait for the answers that are still due."""
     loop = asyncio.get_running_loop()
-    requests = [request_of(port, line, JSON) for line in driven.traffic.lines]
+    requests = [way.request_of(port, line) for line in driven.traffic.lines]
     pool = await Pool.open(port, min(CONNECTIONS, len(requests)))
     left = len(requests)
     all_answered = asyncio.Event()

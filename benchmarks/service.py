@@ -3,6 +3,9 @@
     with Service(base / "data") as service:
         service.port, service.cpu_s(), service.memory_bytes()
 
+    with Service(base / "data", {"GENLEDGER_RATE_PER_S": "10"}) as service:
+        service.administrator_key()        # from here on it asks for keys
+
 It is ended by its process id, whatever happens to us, Ctrl-C included: it is in a session of its own, so that
 the terminal's Ctrl-C reaches only us.
 """
@@ -13,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
@@ -29,6 +33,7 @@ HOST = "127.0.0.1"
 READY_S = 120.0
 STOP_S = 30.0
 LOOK_S = 0.05
+DEFAULTS: Mapping[str, str] = {}
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
@@ -36,8 +41,9 @@ _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 class Service:
     """One process on one data directory."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, settings: Mapping[str, str] = DEFAULTS) -> None:
         self.data = data
+        self._settings = settings
         self.port = _free_port()
         self._output = data.with_name(data.name + ".output")
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +52,7 @@ class Service:
         command = [str(COMMAND), "serve", "--data", str(self.data), "--port", str(self.port)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command, env=_environ(), stdout=output, stderr=output, start_new_session=True
+                command, env=_environ(self._settings), stdout=output, stderr=output, start_new_session=True
             )
         try:
             self._wait_ready()
@@ -74,6 +80,15 @@ class Service:
                 client.close()
             sleep(LOOK_S)
         raise BenchmarkFailed(f"the service is not ready after {READY_S:g} s:\n{self.tail()}")
+
+    def administrator_key(self) -> str:
+        """Make a key that may do everything: the service is not open any more."""
+        client = Client(f"http://{HOST}:{self.port}")
+        try:
+            secret: str = client.post("/api/v1/keys", {"organization": "", "rights": "admin"})["secret"]
+        finally:
+            client.close()
+        return secret
 
     def check(self) -> None:
         """Refuse to go on when the process has ended."""
@@ -133,7 +148,7 @@ def _free_port() -> int:
         return port
 
 
-def _environ() -> dict[str, str]:
-    """Ours without any setting of a service: what is measured are the defaults."""
+def _environ(settings: Mapping[str, str]) -> dict[str, str]:
+    """Ours without any setting of a service, and these: what is measured are the defaults otherwise."""
     dropped = ("GENLEDGER_", "INFLUXDB_", "LOG_LEVEL", "CLEANUP_", "BACKGROUND_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | {**settings}

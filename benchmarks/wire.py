@@ -1,7 +1,7 @@
 """A client that costs little: requests are bytes made beforehand, of an answer only what is needed is read.
 
     pool = await Pool.open(port, 64)
-    pool.send(request_of(port, body, JSON), lambda status, body: ...)
+    pool.send(request_of(port, body), lambda status, body: ...)
 
 A connection has one request at a time. When all are busy a request waits here, and its time runs: that is the
 open loop. A connection that is lost answers 0 and is not opened again: whoever counts errors sees it.
@@ -10,7 +10,7 @@ open loop. A connection that is lost answers 0 and is not opened again: whoever 
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from benchmarks.service import HOST
 
@@ -18,15 +18,20 @@ Answered = Callable[[int, bytes], None]
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+EVENTS = "/api/v1/generations"
+NONE: Mapping[str, str] = {}
 LOST = 0
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-def request_of(port: int, body: bytes, content_type: str) -> bytes:
+def request_of(
+    port: int, body: bytes, content_type: str = JSON, path: str = EVENTS, headers: Mapping[str, str] = NONE
+) -> bytes:
     """A whole POST of events."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return (
-        f"POST /api/v1/generations HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
-        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     ).encode() + body
 
 

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from benchmarks import BenchmarkFailed, by_hand, report, views
+from benchmarks import BenchmarkFailed, by_hand, door, report, views
+from benchmarks.__main__ import Plan
 from benchmarks.bench import Bench
-from benchmarks.cases import NAMES
+from benchmarks.cases import NAMES, ROUNDS
 from benchmarks.kafka import check_usage
-from benchmarks.latency import percentile
+from benchmarks.latency import latency, percentile
 from benchmarks.preload import fill
 from benchmarks.service import COMMAND
 from benchmarks.tables import Sums, Tables
@@ -25,7 +26,8 @@ from projections import schema
 from streams.generation import decode
 
 ROOT = Path(__file__).parents[1]
-EMBEDDED = "latency-100,throughput,by-hand,decode"
+EMBEDDED = "latency-100,latency-200,throughput,by-hand,decode,sources"
+RATES = {"latency-100": 100, "latency-200-checked": 200, "latency-200-unchecked": 200}
 TINY = ["--quick", "--seconds", "0.5", "--generations", "2000", "--only", EMBEDDED]
 ON_KAFKA = ("hand-decode", "hand-both-openrouter", "ours-ledger-openrouter", "ours-road-openrouter")
 LATENCY = {
@@ -68,11 +70,12 @@ def sample(tmp_path_factory):
 def test_every_case_is_measured(sample):
     """Each case has its figures: as many requests as its rate and time say, all of them answered."""
     _, results = sample
-    [run] = results.cases["latency-100"]
-    assert set(run) == LATENCY
-    assert (run["requests"], run["errors"]) == (50, 0)
-    assert 0 < run["ack_p50_ms"] <= run["ack_p90_ms"] <= run["ack_p99_ms"] <= run["ack_max_ms"]
-    assert 0 < run["summary_p50_ms"] <= run["summary_p99_ms"] <= run["summary_max_ms"]
+    for case, rate in RATES.items():
+        [run] = results.cases[case]
+        assert set(run) == LATENCY
+        assert (run["requests"], run["errors"]) == (rate // 2, 0)
+        assert 0 < run["ack_p50_ms"] <= run["ack_p90_ms"] <= run["ack_p99_ms"] <= run["ack_max_ms"]
+        assert 0 < run["summary_p50_ms"] <= run["summary_p99_ms"] <= run["summary_max_ms"]
     for kind in IDS:
         [run] = results.cases[f"throughput-{kind}"]
         assert set(run) == THROUGHPUT
@@ -80,6 +83,9 @@ def test_every_case_is_measured(sample):
         assert 0 < run["road_per_s"] <= run["accepted_per_s"]
         assert results.cases[f"by-hand-{kind}"][0]["per_s"] > 0
     assert results.cases["decode"][0]["per_s"] > 0
+    [run] = results.cases["sources"]
+    assert set(run) == {f"{name}_us_per_event" for name in ("native", "openrouter", "litellm", "otlp")}
+    assert all(took_us > 0 for took_us in run.values())
 
 
 def test_the_page_says_how_and_where_and_names_no_machine(sample):
@@ -87,8 +93,11 @@ def test_the_page_says_how_and_where_and_names_no_machine(sample):
     base, results = sample
     text = (base / "page.md").read_text()
     assert text == report.page(results)
-    assert sum(line.endswith(("| yes |", "| no |")) for line in text.splitlines()) == 4
-    assert "| latency-100 | median |" in text
+    assert sum(line.endswith(("| yes |", "| no |")) for line in text.splitlines()) == 5
+    for case in RATES:
+        assert f"| {case} | median |" in text
+    assert "| the door's checks: p99 at most 1.25 times that without them, or 5 ms more" in text
+    assert "| sources | litellm us an event |" in text
     [row] = [line for line in text.splitlines() if line.startswith("| throughput-uuid: whole road |")]
     assert row.count("|") == 8
     assert "| by-hand-uuid |" in row
@@ -253,6 +262,36 @@ def test_a_target_is_a_ratio_of_medians_beside_its_raw_figures():
 def _results(cases):
     runs = {case: [{"per_s": per_s * factor} for factor in (0.5, 1, 1.5)] for case, per_s in cases.items()}
     return report.Results("", {}, 1.0, 1, ["0", "0"], runs, cores=2)
+
+
+@pytest.mark.parametrize(
+    ("checked_ms", "unchecked_ms", "met"),
+    [(7.9, 3.0, "yes"), (8.1, 3.0, "no"), (37.0, 30.0, "yes"), (39.0, 30.0, "no"), (2.0, 3.0, "yes")],
+)
+def test_a_target_may_be_met_by_a_difference_too(checked_ms, unchecked_ms, met):
+    """The door's checks may cost a quarter of the p99 or 5 ms, whichever is more, by the medians."""
+    cases = {"latency-200-checked": checked_ms, "latency-200-unchecked": unchecked_ms}
+    runs = {case: [{"ack_p99_ms": ms * by} for by in (0.1, 1, 9)] for case, ms in cases.items()}
+    [judged] = report.targets(report.Results("", {}, 1.0, 1, ["0", "0"], runs))
+    assert judged.met == met
+    assert judged.measured.endswith(f"({checked_ms:.2f} / {unchecked_ms:.2f})")
+
+
+def test_the_runs_with_and_without_the_doors_checks_alternate():
+    """The two cases stand side by side and are measured five times each, the others three times at most."""
+    plan = Plan(("",), 1.0, 1, ROUNDS, Path())
+    for number in range(5):
+        names = [case.name for case in plan.cases() if number < case.runs and "latency" in case.name]
+        assert names[-2:] == ["latency-200-checked", "latency-200-unchecked"]
+        assert len(names) == (5 if number < 3 else 2)
+    assert ROUNDS == 5
+
+
+def test_the_checked_door_takes_nothing_unsigned(tmp_path):
+    """What is measured with the checks on is refused without its signature: 401 for each request."""
+    way = msgspec.structs.replace(door.checking(tmp_path), request_of=door.UNCHECKED.request_of)
+    with pytest.raises(BenchmarkFailed, match=r"no request was accepted: \{401\}"):
+        latency(tmp_path, make(5, "uuid", seed=4), rate=1000, seed=3, way=way)
 
 
 def test_every_target_and_limit_is_of_a_case_there_is():
