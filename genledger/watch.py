@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from projections.api import takes
 from streams import metrics
 from streams.gateway.probes import Health
 from streams.log.interface import Failed
@@ -34,6 +35,17 @@ class Part(msgspec.Struct):
 
 # What an operator should look at though all goes on; '' while there is nothing.
 Alarm = Callable[[], str]
+
+
+class Status(msgspec.Struct):
+    """What /api/v1/status answers. A worker that is not asked for its lag has none."""
+
+    roles: dict[str, str]
+    lag: dict[str, int | None]
+    alarms: dict[str, str]
+    proof: dict[str, Any] | None
+    log: str
+    sync: dict[str, Any] | None
 
 
 class Watch:
@@ -107,8 +119,9 @@ class Watch:
             "log": self.log_identity,
         }
 
+    @takes(returns=Status)
     async def status(self, request: web.Request) -> web.Response:
-        """GET /api/v1/status."""
+        """Each role, its state and its lag; what an operator should look at; the last proof and sync"""
         return web.json_response(self.detail() | {"sync": seen_by(self.sync(), request["organization"])})
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from projections import conflicts
+from projections import conflicts, shapes
 from projections.books import Balance, balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
@@ -43,6 +43,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
+_CSV = "text/csv"
+_EVENTS = "text/event-stream"
+# 503: too many streams; on a cluster, the worker that knows does not answer.
+_READS = (200, 404, 503)
 
 
 async def balances(queries: Queries, ends: Ends) -> Sequence[Balance]:
@@ -82,7 +86,6 @@ def passed_to(
     found = []
     for route in described:
 
-        @takes(getattr(route.handler, "query", ()))
         @functools.wraps(route.handler)
         async def passed(request: web.Request) -> web.StreamResponse:
             return await handler(request)
@@ -91,11 +94,12 @@ def passed_to(
     return found
 
 
-def takes(query: Query) -> Callable[[Handler], Handler]:
-    """Note at a handler which parameters it knows."""
+def takes(query: Query = (), **documented: Any) -> Callable[[Handler], Handler]:
+    """Note at a handler which parameters it knows, and what else the gateway's document says of it."""
 
     def noted(handler: Handler) -> Handler:
         handler.query = query  # type: ignore[attr-defined]
+        handler.documented = documented  # type: ignore[attr-defined]
         return handler
 
     return noted
@@ -111,22 +115,22 @@ class Api:
         self._ends = ends
         self._streams = 0
 
-    @takes(DAYS)
+    @takes(DAYS, returns=shapes.Daily, also=(_CSV,), statuses=_READS)
     async def daily(self, request: web.Request) -> web.Response:
         """Days of organisations."""
         return await self._usage(request, "daily")
 
-    @takes(DAYS)
+    @takes(DAYS, returns=shapes.Users, also=(_CSV,), statuses=_READS)
     async def users(self, request: web.Request) -> web.Response:
         """Days of users."""
         return await self._usage(request, "users")
 
-    @takes(DAYS)
+    @takes(DAYS, returns=shapes.Models, also=(_CSV,), statuses=_READS)
     async def models(self, request: web.Request) -> web.Response:
         """Days of models."""
         return await self._usage(request, "models")
 
-    @takes(ORGANIZATION)
+    @takes(ORGANIZATION, returns=shapes.LiveCounters, statuses=_READS)
     async def live(self, request: web.Request) -> web.Response:
         """Today's counters."""
         organization = _organization(request)
@@ -136,6 +140,7 @@ class Api:
             return _unnamed()
         return _json(await self._live(organization))
 
+    @takes(returns=shapes.Books, statuses=_READS)
     async def books(self, request: web.Request) -> web.Response:
         """Where every record went, for each partition, and whether that adds up."""
         if request["organization"]:
@@ -144,7 +149,7 @@ class Api:
         metrics.BOOK_RESIDUE_RECORDS.set(sum(abs(row.residue) for row in rows))
         return _json({"balanced": all(row.balanced for row in rows), "partitions": rows})
 
-    @takes(DAYS)
+    @takes(DAYS, returns=shapes.Conflicts, statuses=_READS)
     async def conflicts(self, request: web.Request) -> web.Response:
         """Generation ids that two organisations have claimed; the other one of the caller's has no name"""
         asked = _days_of(request)
@@ -154,7 +159,7 @@ class Api:
         rows = [conflicts.seen_by(row, request["organization"]) for row in page.rows]
         return _json({"rows": rows, "truncated": page.truncated})
 
-    @takes(ORGANIZATION)
+    @takes(ORGANIZATION, also=(_EVENTS,), statuses=_READS)
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Today's counters as server-sent events: at once, and whenever they change."""
         organization = _organization(request)
@@ -173,9 +178,7 @@ class Api:
             self._streams -= 1
 
     async def _send_events(self, request: web.Request, organization: str) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": _EVENTS, "Cache-Control": "no-store"})
         await response.prepare(request)
         sent = b""
         while request.get("still_allowed", _yes)():
@@ -207,7 +210,7 @@ class Api:
         page = await self._queries.usage(kind, *asked)
         if not _wants_csv(request):
             return _json({"rows": page.rows, "truncated": page.truncated})
-        response = web.Response(text=csv_text(COLUMNS[kind], page.rows, _NUMBERS), content_type="text/csv")
+        response = web.Response(text=csv_text(COLUMNS[kind], page.rows, _NUMBERS), content_type=_CSV)
         response.headers["X-Truncated"] = str(page.truncated).lower()
         return response
 
@@ -243,9 +246,9 @@ def _days_of(request: web.Request) -> tuple[str, str, str] | web.Response:
 
 def _wants_csv(request: web.Request) -> bool:
     accepted = [part.partition(";")[0].strip() for part in request.headers.get("Accept", "").split(",")]
-    if "text/csv" not in accepted:
+    if _CSV not in accepted:
         return False
-    return _JSON not in accepted or accepted.index("text/csv") < accepted.index(_JSON)
+    return _JSON not in accepted or accepted.index(_CSV) < accepted.index(_JSON)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -4,12 +4,13 @@
 >>> fact = Fact(fate="counted", id="gen-1", partition=0, offset=0, prev=-1, time_ms=1000, plus=entry)
 >>> found = fold([fact], frozenset(["acme"]), "gen-", "1970-01-01")
 >>> found.awaited
-{'gen-1': Wanted(organization='acme', since_ms=1000)}
+{'gen-1': Change(settled=False, since_ms={'acme': 1000})}
 >>> found.days
 {('acme', '1970-01-01', 'm', ''): [1, 0, 0, 0, 5, 0, 0, 1]}
 
 Days are UTC's, as providers reckon, and not the organisation's own. What is older than `first_day` is left
-out: no provider tells of it any more.
+out: no provider tells of it any more. Who claims an id that another organisation holds asks for it, too: if
+its provider has it, the ledger gives it to whom it belongs.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from streams.version import AUTHORITY_RANK
 
 _RECONCILED = AUTHORITY_RANK["reconciled"]
 _MOVES = frozenset(("counted", "amended", "voided", "conflict", "forgotten"))
+_ENDS = frozenset(("voided", "forgotten"))
 
 # organisation, UTC day, model, provider
 DayKey = tuple[str, str, str, str]
@@ -38,17 +40,17 @@ SUMS = (
 )
 
 
-class Wanted(msgspec.Struct, frozen=True, gc=False):
-    """An id to ask the provider for, and since when it is known."""
+class Change(msgspec.Struct):
+    """Of one id: `settled` when nobody need ask any more. After that who does: since when, or None."""
 
-    organization: str
-    since_ms: int
+    settled: bool = False
+    since_ms: dict[str, int | None] = {}
 
 
 class Changes(msgspec.Struct):
-    """Ids to be awaited, or no longer (None), and differences of days."""
+    """Ids to be awaited, or no longer, and differences of days."""
 
-    awaited: dict[str, Wanted | None] = {}
+    awaited: dict[str, Change] = {}
     days: dict[DayKey, list[int]] = {}
 
 
@@ -59,23 +61,33 @@ def fold(facts: Sequence[Fact], organizations: frozenset[str], prefix: str, firs
         for sign, entry in effects(fact):
             if entry.organization in organizations and not entry.margin:
                 _add_day(changes.days, entry, sign, first_day)
-        if fact.fate in _MOVES and (fact.plus is not None or fact.fate in ("forgotten", "voided")):
-            changes.awaited[fact.id] = _wanted(fact, organizations, prefix, first_day)
+        if fact.plus is not None or fact.fate in _ENDS:
+            if fact.fate in _MOVES:
+                _take(changes.awaited, fact, organizations, prefix, first_day)
+        elif (
+            fact.claimant in organizations
+            and fact.id.startswith(prefix)
+            and times.day_of(fact.time_ms * times.MS_NS, "UTC") >= first_day
+        ):
+            changes.awaited.setdefault(fact.id, Change()).since_ms[fact.claimant] = fact.time_ms
     return changes
 
 
-def _wanted(fact: Fact, organizations: frozenset[str], prefix: str, first_day: str) -> Wanted | None:
+def _take(
+    awaited: dict[str, Change], fact: Fact, organizations: frozenset[str], prefix: str, first_day: str
+) -> None:
+    """What a fact that moves an id says of who is to ask for it."""
     entry = fact.plus
-    if (
-        entry is None
-        or not entry.requests
-        or entry.organization not in organizations
-        or not _is_awaited(entry)
-        or not fact.id.startswith(prefix)
-        or times.day_of(entry.created_ns, "UTC") < first_day
-    ):
-        return None
-    return Wanted(entry.organization, fact.time_ms)
+    if entry is None or not entry.requests or not _is_awaited(entry):
+        awaited[fact.id] = Change(settled=True)
+        return
+    is_wanted = (
+        entry.organization in organizations
+        and fact.id.startswith(prefix)
+        and times.day_of(entry.created_ns, "UTC") >= first_day
+    )
+    since_ms = fact.time_ms if is_wanted else None
+    awaited.setdefault(fact.id, Change()).since_ms[entry.organization] = since_ms
 
 
 def _is_awaited(entry: Entry) -> bool:

@@ -165,7 +165,8 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
             return Decision("opening", None)
         return Decision("opening", known, publish=_again(known, record.key, here))
     if event.void:
-        return Decision("opening", None)
+        standing = () if known is None else _again(known, record.key, here)
+        return Decision("opening", known, publish=standing)
     fresh = _fresh(event, None, record, here, opening=True)
     return Decision("opening", fresh, plus=_entry(fresh, record, here))
 
@@ -229,15 +230,33 @@ def _held(known: Known, fresh: Known, doubt: str, record: Record, here: Here) ->
     """A version of an id that counts nothing yet: its word is enough, or it is held like those before it."""
     event = fresh.winner
     if known.winner.organization != event.organization or fresh.opening:
-        if doubt:
-            return _doubted(known, fresh, doubt, record, here)
-        return _unknown(fresh, "", record, here)  # what counts nothing keeps an id from nobody
+        return _beside(known, fresh, doubt, record, here)
     order = version.compare(event, known.winner)
     after = _merged(known, fresh, fresh if order > 0 else known, here)
     if doubt:
         return _doubted(after, fresh, doubt, record, here)
     plus, publish = _entry(after, record, here), _unless_told(after, fresh, "", record, here)
     return Decision("voided" if after.winner.void else "counted", after, plus=plus, publish=publish)
+
+
+def _beside(known: Known, fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
+    """Somebody else's word of an id that counts nothing yet: that keeps it from nobody.
+
+    Unless its provider has proved whose it is: then nobody's lesser claim takes it, whichever came first.
+    """
+    if doubt:
+        return _doubted(known, fresh, doubt, record, here)
+    reconciled = version.AUTHORITY_RANK["reconciled"]
+    mine, theirs = (version.AUTHORITY_RANK[one.winner.authority] for one in (known, fresh))
+    if mine >= reconciled > theirs and not fresh.opening:
+        decision = _conflict(known, fresh, "", record, here)
+        assert isinstance(decision.known, Known)
+        held = Held(decision.known)
+    else:
+        decision, held = _unknown(fresh, "", record, here), Held(known)
+        if decision.fate != "expired":
+            return decision
+    return replace(decision, known=held, publish=_again(held, record.key, here))
 
 
 def _doubted(after: Known, fresh: Known, doubt: str, record: Record, here: Here) -> Decision:

@@ -14,7 +14,6 @@ and is an alarm. No error says what a secret is.
 
 import base64
 import binascii
-import hmac
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -101,13 +100,18 @@ def secrets_of(
     for line in lines:
         secret = _secret_of(line, resolve)
         others = found.setdefault(line.source, [])
-        twin = next((one for one in others if hmac.compare_digest(one.text, secret.text)), None)
-        if twin is None:
-            others.append(secret)
-        elif twin.organization != secret.organization:
+        twins = [one for one in others if _is_twin(one, secret)]
+        if any(twin.organization != secret.organization for twin in twins):
             # Nobody could say whose a request is.
             raise _wrong(line.number, "has the secret of another organisation of the same source")
+        if not any(twin.text == secret.text for twin in twins):
+            others.append(secret)
     return {source: tuple(secrets) for source, secrets in found.items()}
+
+
+def _is_twin(one: Secret, other: Secret) -> bool:
+    """Whether a request could be of both: the prefix of Standard Webhooks makes no other key."""
+    return one.text == other.text or one.standard_key == other.standard_key
 
 
 def _secret_of(line: Line, resolve: Callable[[str], str]) -> Secret:

@@ -9,6 +9,7 @@ from genledger.client import Client
 from genledger.options import Json, Service
 from genledger.output import print_json, print_rows, say, visible
 from genledger.progress import Progress
+from streams.errors import GenledgerError
 
 app = App(
     name="sync",
@@ -18,6 +19,11 @@ app = App(
   genledger sync --once --org acme --json
 """,
 )
+
+
+class CutOff(GenledgerError):
+    """A run has begun, and nobody has reported how it went."""
+
 
 LOOK_EVERY_S = 0.3
 COLUMNS = (
@@ -58,7 +64,7 @@ def sync(
     the ledger; it needs a management key (`--management-key`).
     """
     with service.client() as client:
-        reports = run_now(client, org) if once else _last(client.get("/api/v1/sync", org=org)["reports"])
+        reports = run_now(client, org) if once else client.get("/api/v1/sync", org=org)["last"]
     if json:
         print_json(reports)
     else:
@@ -74,7 +80,7 @@ def run_now(client: Client, org: str | None, *, everything: bool = False) -> lis
 
     `everything`: also what was put off, and the whole list.
     """
-    before = {_run_of(report) for report in client.get("/api/v1/sync", org=org)["reports"]}
+    before = {_run_of(report) for report in client.get("/api/v1/sync", org=org)["last"]}
     begun = client.post("/api/v1/sync", {"organization": org or "", "everything": everything})[
         "organizations"
     ]
@@ -86,17 +92,13 @@ def run_now(client: Client, org: str | None, *, everything: bool = False) -> lis
             running = set(found["running"]) & set(begun)
             progress.moved(len(begun) - len(running), len(begun))
             if not running:
-                return _last([report for report in found["reports"] if _run_of(report) not in before])
+                break
             time.sleep(LOOK_EVERY_S)
+    reports = [report for report in found["last"] if _run_of(report) not in before]
+    if absent := set(begun) - {report["organization"] for report in reports}:
+        raise CutOff(f"{len(absent)} runs were cut off, by a stop or another leader: see `genledger sync`")
+    return reports
 
 
 def _run_of(report: dict[str, Any]) -> tuple[str, str]:
     return report["organization"], report["started_at"]
-
-
-def _last(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each organisation the newest: they come newest first."""
-    newest: dict[str, dict[str, Any]] = {}
-    for report in reports:
-        newest.setdefault(report["organization"], report)
-    return [newest[name] for name in sorted(newest)]

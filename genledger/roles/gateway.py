@@ -16,8 +16,9 @@ from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
 from genledger.roles.sync import Syncs
 from genledger.roles.sync_routes import sync_routes
-from genledger.watch import Watch
+from genledger.watch import Status, Watch
 from projections import api
+from projections.api import takes
 from streams import clock
 from streams.errors import LogError
 from streams.gateway.app import Door
@@ -33,8 +34,9 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     stack.push_async_callback(proxy.close)
     await start_lookout("gateway", log, directory, settings, watch, stack)
 
+    @takes(returns=Status)
     async def told(request: web.Request) -> web.Response:
-        """GET /api/v1/status: this gateway, and what the workers say of themselves."""
+        """This gateway, and what the workers say of themselves"""
         return web.json_response(status_of(watch.detail() | {"sync": None}, await proxy.statuses(request)))
 
     door = Door(

@@ -13,7 +13,7 @@ from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.opening import open_cluster
 from genledger.roles.seats import wait_for_seat
 from genledger.watch import Part, Watch
-from streams import records, topics
+from streams import clock, records, topics
 from streams.agents import Ledger
 from streams.app import App, ledger_app
 from streams.clock import monotonic_s
@@ -26,9 +26,11 @@ from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
 from streams.placement import check_placement
+from streams.rules import Rules
 from streams.seen import SeenTable
 from streams.settings import Settings
 from streams.slots import take_slot
+from streams.sync import intake
 
 ALL = -1
 
@@ -122,12 +124,15 @@ class LedgerPart:
         return failure
 
     async def winners(self, ids: Sequence[str]) -> Mapping[str, Generation]:
-        """The winner of each id, counted or held; `LogError` when a partition is not ours."""
+        """The winner of each id, counted or held for good; `LogError` when a partition is not ours."""
         found: dict[str, Generation] = {}
+        rules = Rules.of(self._directory, self._settings)
         for id in ids:
             match self._anything(id):
-                case Known(winner=winner) | Held(known=Known(winner=winner)):
+                case Known(winner=winner):
                     found[id] = winner
+                case Held(known=known) if not _counts_by_sync(known, rules):
+                    found[id] = known.winner
         return found
 
     async def lookup(self, id: str) -> Known | None:
@@ -145,6 +150,14 @@ class LedgerPart:
         except KeyError:
             raise LogError("the ledger is reading its table back: try again in a moment") from None
         return records.anything_of(value)
+
+
+def _counts_by_sync(known: Known, rules: Rules) -> bool:
+    """Whether a call that is held would count by the sync's word: the organisation may believe it by now."""
+    winner, now_ms = known.winner, clock.now_ms()
+    date_ns = winner.created_ns if winner.created_ns is not None else known.dated_ns or 0
+    sources = rules.believed(winner.organization, winner.model, date_ns, now_ms)
+    return not sources or intake.NAME in sources
 
 
 def _trouble(app: App, table: SeenTable) -> str:

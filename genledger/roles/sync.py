@@ -30,7 +30,7 @@ from streams.references import resolve
 from streams.settings import Settings
 from streams.sync.interface import Day, Ledger, Report
 from streams.sync.provider import Provider
-from streams.sync.run import run
+from streams.sync.run import REST_S_MAX, run
 
 AT_ONCE = 4
 LOOK_EVERY_S = 0.5
@@ -121,16 +121,13 @@ class Syncs:
     def alarm(self) -> str:
         """What an operator must know."""
         with_keys = set(self.organizations())
-        failed = [r for r in self._last.values() if r.error and r.organization in with_keys]
-        missing = sum(r.missing or 0 for r in self._last.values() if r.organization in with_keys)
-        # No names: alarms are shown to whoever may read, of whatever organisation.
-        texts = (
-            [f"the last run failed for {len(failed)} organisations: see `genledger sync`"] if failed else []
-        )
-        if missing:
-            texts.append(
-                f"the provider knows of {missing} generations that are missing: see `genledger sync`"
-            )
+        last = [report for report in self._last.values() if report.organization in with_keys]
+        # Neither names nor numbers: alarms are shown to everybody, without a key by /readyz?verbose.
+        texts = []
+        if any(report.error for report in last):
+            texts.append("the last run failed for some organisations: see `genledger sync`")
+        if any(report.missing for report in last):
+            texts.append("the provider knows of generations that are missing: see `genledger sync`")
         return "; ".join(texts)
 
     async def day(self, organization: str, day: str) -> tuple[Provider, Sequence[Day]]:
@@ -144,7 +141,8 @@ class Syncs:
         while True:
             now_s = clock.monotonic_s()
             for name in self.organizations():
-                if now_s >= self._due_s.get(name, 0.0) and name not in self._running:
+                is_due = now_s >= self._due_s.get(name, 0.0) and not self._not_before_ms(name)
+                if is_due and name not in self._running:
                     self._due_s[name] = now_s + self._settings.background_sync_interval_s
                     self.begin(name)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -154,7 +152,10 @@ class Syncs:
             await self._run(organization, everything=everything)
             while (asked := self._next.pop(organization, None)) is not None:
                 await self._run(organization, everything=asked)
+        except Exception:  # the memory's disk is full, say: the next run tries it again
+            _logger.exception("the report of a run of the sync can't be kept")
         finally:
+            self._next.pop(organization, None)
             del self._running[organization]  # at once: whoever asks from here on begins anew
 
     async def _run(self, organization: str, *, everything: bool) -> None:
@@ -169,13 +170,30 @@ class Syncs:
                 report = Report(organization=organization, started_ms=started_ms, error=type(error).__name__)
             seconds = round(clock.monotonic_s() - started_s, 3)
             report = msgspec.structs.replace(report, seconds=seconds)
-            await self.memory.keep_report(report)
             self._last[organization] = report
             _measure(report)
+            await self.memory.keep_report(report)
             if report.truncated and not report.error:
                 self._due_s[organization] = clock.monotonic_s() + AGAIN_S
 
+    def _not_before_ms(self, organization: str) -> int:
+        """Until when the provider wants to be left alone; 0 when it does not, or no longer."""
+        now_ms, last = clock.now_ms(), self._last.get(organization)
+        if last is None or not now_ms < last.not_before_ms <= now_ms + REST_S_MAX * 1000:
+            return 0  # further ahead than anything is kept: a clock that has gone back
+        return last.not_before_ms
+
     async def _synced(self, organization: str, *, everything: bool) -> Report:
+        if not_before_ms := self._not_before_ms(organization):
+            at = times.text_of(not_before_ms // 1000 * times.SECOND_NS)
+            error = f"the provider wants to be left alone until {at}"
+            return Report(
+                organization=organization,
+                started_ms=clock.now_ms(),
+                error=error,
+                awaited=await self.memory.awaited(organization),
+                not_before_ms=not_before_ms,
+            )
         await self._read_on()
         settings, now_ms = self._settings, clock.now_ms()
         if everything:
@@ -244,6 +262,8 @@ def told_of(report: Report) -> dict[str, Any]:
     """A report as JSON, its time as text."""
     found: dict[str, Any] = msgspec.to_builtins(report)
     found["started_at"] = times.text_of(found.pop("started_ms") * times.MS_NS)
+    not_before_ms = found.pop("not_before_ms")
+    found["not_before"] = times.text_of(not_before_ms * times.MS_NS) if not_before_ms else ""
     return found
 
 
@@ -269,7 +289,8 @@ async def start_syncs(
     stack.callback(memory.close)
     timeout = aiohttp.ClientTimeout(total=settings.provider_timeout_s)
     connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
-    session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+    # No cookies: what the provider sets for one organisation's key is not to be sent with another's.
+    session = aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     stack.push_async_callback(session.close)
     syncs = Syncs(settings, log, directory, ledger, memory, session)
     await syncs.start(watch, stack)

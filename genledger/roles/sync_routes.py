@@ -19,10 +19,12 @@ from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal, answer, invalid, not_found
 from streams.gateway.events import content_type_of
 from streams.gateway.items import JSON
+from streams.gateway.openapi import SMALL_WRITE
 from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded
 from streams.settings import Settings
 from streams.sync.activity import Residue, compare
 from streams.sync.provider import Provider, ProviderError
+from streams.sync.run import ACTIVITY_DAYS_MAX
 
 REPORTS_SHOWN = 50
 AWAITED_SHOWN = 20
@@ -39,6 +41,80 @@ class SyncRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     everything: bool = False
 
 
+class SyncRun(msgspec.Struct, kw_only=True):
+    """One run of one organisation: total_fetched = synced + amended + duplicates_skipped + failed."""
+
+    organization: str
+    started_at: str
+    seconds: float
+    synced_generations: int
+    amended: int
+    duplicates_skipped: int
+    total_fetched: int
+    failed: int
+    not_found: int
+    awaited: int
+    missing: int | None
+    truncated: bool
+    error: str
+    not_before: str
+
+
+class Awaiting(msgspec.Struct):
+    """How many ids of an organisation lack the provider's figures, and some of them."""
+
+    organization: str
+    awaited: int
+    awaited_ids: list[str]
+
+
+class SyncState(msgspec.Struct):
+    """How the sync's runs went, the newest first; `last` has the newest of each organisation."""
+
+    organizations: list[Awaiting]
+    running: list[str]
+    last: list[SyncRun]
+    reports: list[SyncRun]
+
+
+class SyncBegun(msgspec.Struct):
+    """Whose runs have begun, or will when the one under way has ended."""
+
+    organizations: list[str]
+    started_at: str
+
+
+class DayFigures(msgspec.Struct):
+    """What is counted, money as decimal text."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost: str
+    upstream_cost: str
+
+
+class ComparedRow(msgspec.Struct):
+    """A model and provider: both accounts, and their difference by cause."""
+
+    day: str
+    model: str
+    provider: str
+    theirs: DayFigures
+    ours: DayFigures
+    difference: DayFigures
+    causes: dict[str, DayFigures]
+
+
+class DayCompared(msgspec.Struct):
+    """A UTC day by the provider's account and by ours."""
+
+    organization: str
+    day: str
+    rows: list[ComparedRow]
+
+
 class SyncRoutes:
     """The handlers."""
 
@@ -48,18 +124,19 @@ class SyncRoutes:
             settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
         )
         self._room = bodies.Room(BODIES_MAX, BODIES_MAX * SMALL_BODY_BYTES_MAX)
+        self._days = min(settings.sync_days, ACTIVITY_DAYS_MAX)
 
     @property
     def _syncs(self) -> Syncs:
         return self._now()
 
-    @takes((_ORGANIZATION,))
+    @takes((_ORGANIZATION,), returns=SyncState, statuses=(200, 404, 503))
     async def show(self, request: web.Request) -> web.Response:
         """The last runs of the sync, the newest first, and which are under way"""
         organization = _readable(request)
         mine = [name for name in self._syncs.organizations() if organization in ("", name)]
         memory = self._syncs.memory
-        reports = await memory.reports(organization, REPORTS_SHOWN)
+        last, reports = await memory.last_reports(), await memory.reports(organization, REPORTS_SHOWN)
         body = {
             "organizations": [
                 {
@@ -70,10 +147,12 @@ class SyncRoutes:
                 for name in mine
             ],
             "running": [name for name in self._syncs.running() if organization in ("", name)],
+            "last": [told_of(report) for report in last if organization in ("", report.organization)],
             "reports": [told_of(report) for report in reports],
         }
         return answer(200, body)
 
+    @takes(body=SyncRequest, returns=SyncBegun, statuses=(202, *SMALL_WRITE))
     async def begin(self, request: web.Request) -> web.Response:
         """Read generations back from the provider now. 202: begun; GET /api/v1/sync tells how it goes"""
         content_type_of(request, (JSON,))
@@ -88,13 +167,18 @@ class SyncRoutes:
             self._syncs.begin(name, everything=wanted.everything)
         return answer(202, {"organizations": names, "started_at": times.text_of(started_ms * times.MS_NS)})
 
-    @takes((_ORGANIZATION, ("day", "a UTC day such as 2026-11-20, of the last 30; required")))
+    @takes(
+        (("org", "the organisation's id"), ("day", "a UTC day such as 2026-11-20, of the last 30")),
+        required=("org", "day"),
+        returns=DayCompared,
+        statuses=(200, 404, 409, 422, 503),
+    )
     async def compare(self, request: web.Request) -> web.Response:
         """A UTC day of an organisation by the provider's own account, and by ours: what differs, and why"""
         organization = _readable(request)
         if organization not in self._syncs.organizations():
             raise not_found("no organisation of that id has a provider key")
-        day = _day_of(request)
+        day = _day_of(request, self._days)
         try:
             provider, ours = await self._syncs.day(organization, day)
             if not provider.has_management_key:
@@ -109,13 +193,17 @@ class SyncRoutes:
 
 
 async def _told(provider: Provider, day: str) -> Sequence[Any]:
-    """The provider's account of a day; of one that is not over yet there is none."""
-    if day >= times.day_of(clock.now_ms() * times.MS_NS, "UTC"):
+    """The provider's account of a day; none of one that is not over, or is before the first it tells of."""
+    if not _ago(ACTIVITY_DAYS_MAX) <= day <= _ago(1):
         return ()
     try:
         return await provider.activity(day)
     except ProviderError as error:
         raise GenledgerError(f"the provider's activity of {day}: {error}") from None
+
+
+def _ago(days: int) -> str:
+    return times.day_of(clock.now_ms() * times.MS_NS - days * times.DAY_NS, "UTC")
 
 
 def _around(day: str) -> Sequence[str]:
@@ -131,11 +219,15 @@ def _readable(request: web.Request) -> str:
     return own or asked
 
 
-def _day_of(request: web.Request) -> str:
+def _day_of(request: web.Request, days: int) -> str:
+    """The day that is asked about: one that both accounts have whole."""
     try:
-        return times.date_text(request.query.get("day", ""))
+        day = times.date_text(request.query.get("day", ""))
     except ValueError as error:
         raise invalid("day", str(error)) from None
+    if not _ago(days) <= day <= _ago(1):
+        raise invalid("day", f"must be one of the last {days} UTC days that are over")
+    return day
 
 
 def _row_of(row: Residue) -> dict[str, Any]:

@@ -21,18 +21,23 @@ from streams import fact as facts
 from streams import times, topics
 from streams.log.interface import Log, Record
 from streams.sync.interface import Awaited, Day, Report
+from streams.sync.readback import DELAY_MS_MAX
 
-LAYOUT = 1
+LAYOUT = 2
 READ_RECORDS = 2000
 TURN_RECORDS = 250
 REPORTS_KEPT = 50
 BUSY_TIMEOUT_MS = 10_000
+# Nothing is put off for longer: what is, was put off by another clock.
+PUT_OFF_MS_MAX = 2 * DELAY_MS_MAX
 
 _TABLES = f"""
-CREATE TABLE followed (one INTEGER PRIMARY KEY CHECK (one = 1), what TEXT NOT NULL) STRICT;
+CREATE TABLE followed (one INTEGER PRIMARY KEY CHECK (one = 1), what TEXT NOT NULL, log TEXT NOT NULL,
+    first_day TEXT NOT NULL) STRICT;
 CREATE TABLE positions ("partition" INTEGER PRIMARY KEY, "offset" INTEGER NOT NULL, digest TEXT NOT NULL) STRICT;
-CREATE TABLE awaited (id TEXT PRIMARY KEY, organization TEXT NOT NULL, since_ms INTEGER NOT NULL,
-    tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+CREATE TABLE awaited (id TEXT, organization TEXT, since_ms INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (id, organization)) STRICT, WITHOUT ROWID;
 CREATE INDEX awaited_due ON awaited (organization, due_ms, since_ms);
 CREATE TABLE days (organization TEXT, day TEXT, model TEXT, provider TEXT,
     {", ".join(f"{name} INTEGER NOT NULL" for name in SUMS)},
@@ -44,8 +49,7 @@ PRAGMA user_version = {LAYOUT};
 """  # noqa: E501
 _ADD_DAY = f"""INSERT INTO days VALUES (?,?,?,?{",?" * len(SUMS)}) ON CONFLICT DO UPDATE SET
     {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}"""
-_AWAIT = """INSERT INTO awaited (id, organization, since_ms) VALUES (?,?,?)
-    ON CONFLICT DO UPDATE SET organization = excluded.organization"""
+_AWAIT = "INSERT INTO awaited (id, organization, since_ms) VALUES (?,?,?) ON CONFLICT DO NOTHING"
 
 
 class Readback:
@@ -75,7 +79,8 @@ class Readback:
     async def follow(self, log: Log, organizations: frozenset[str], prefix: str, first_day: str) -> None:
         """Read `usage` to its end as it is now, for these organisations and from this UTC day on."""
         await log.refresh([topics.USAGE])
-        await self._check(log, msgspec.json.encode([sorted(organizations), prefix, log.identity]).decode())
+        wanted = msgspec.json.encode([sorted(organizations), prefix]).decode()
+        await self._check(log, wanted, first_day)
         for partition in range(log.partitions(topics.USAGE)):
             end = log.end_offset(topics.USAGE, partition)
             offset = self._position(partition)[0] + 1
@@ -92,15 +97,20 @@ class Readback:
             self._connection.execute("DELETE FROM days WHERE day < ?", (first_day,))
             self._connection.execute("DELETE FROM awaited WHERE since_ms < ?", (first_ms,))
 
-    async def _check(self, log: Log, wanted: str) -> None:
-        """Begin again for other organisations, and on another log than the one that was read."""
-        row = self._connection.execute("SELECT what FROM followed").fetchone()
-        if row is not None and row[0] == wanted and await self._stands_in(log):
+    async def _check(self, log: Log, wanted: str, first_day: str) -> None:
+        """Begin again for other organisations, for earlier days, and on another log than was read."""
+        row = self._connection.execute("SELECT what, log, first_day FROM followed").fetchone()
+        same_log = row is not None and row[1] == log.identity and await self._stands_in(log)
+        if same_log and row[0] == wanted and row[2] <= first_day:
             return
+        # What the provider's list has told went onto the log that was: the one that is may lack it.
+        cursors = () if same_log else ("cursors",)
         with self._connection:
-            for table in ("followed", "positions", "awaited", "days"):
+            for table in ("followed", "positions", "awaited", "days", *cursors):
                 self._connection.execute(f"DELETE FROM {table}")
-            self._connection.execute("INSERT INTO followed VALUES (1, ?)", (wanted,))
+            self._connection.execute(
+                "INSERT INTO followed VALUES (1,?,?,?)", (wanted, log.identity, first_day)
+            )
 
     async def _stands_in(self, log: Log) -> bool:
         """Whether the log has the records that were read last."""
@@ -119,21 +129,25 @@ class Readback:
         return (-1, "") if row is None else (row[0], row[1])
 
     def _write(self, partition: int, last: Record, changes: Changes) -> None:
-        gone = [(id,) for id, wanted in changes.awaited.items() if wanted is None]
-        come = [(id, w.organization, w.since_ms) for id, w in changes.awaited.items() if w is not None]
+        settled = [(id,) for id, change in changes.awaited.items() if change.settled]
+        by = [(id, *one) for id, change in changes.awaited.items() for one in change.since_ms.items()]
+        gone = [(id, organization) for id, organization, since_ms in by if since_ms is None]
+        come = [one for one in by if one[2] is not None]
         position = (partition, last.offset, facts.digest(last.value or b""))
         with self._connection:
-            self._connection.executemany("DELETE FROM awaited WHERE id = ?", gone)
+            self._connection.executemany("DELETE FROM awaited WHERE id = ?", settled)
+            self._connection.executemany("DELETE FROM awaited WHERE id = ? AND organization = ?", gone)
             self._connection.executemany(_AWAIT, come)
             self._connection.executemany(_ADD_DAY, [(*key, *sums) for key, sums in changes.days.items()])
             self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?,?,?)", position)
 
     async def due(self, organization: str, now_ms: int, limit: int) -> Sequence[Awaited]:
-        """Ids to be asked for now, those longest awaited first."""
+        """Ids to be asked for now, those longest awaited first. None waits for a clock that has gone back."""
         rows = self._connection.execute(
-            """SELECT id, tries, since_ms FROM awaited WHERE organization = ? AND due_ms <= ?
-               ORDER BY due_ms, since_ms LIMIT ?""",
-            (organization, now_ms, limit),
+            """SELECT id, tries, since_ms FROM awaited
+               WHERE organization = ?1 AND (due_ms <= ?2 OR due_ms > ?2 + ?3)
+               ORDER BY due_ms, since_ms LIMIT ?4""",
+            (organization, now_ms, PUT_OFF_MS_MAX, limit),
         )
         return [Awaited(*row) for row in rows]
 
@@ -204,7 +218,8 @@ class Readback:
 
     async def last_reports(self) -> Sequence[Report]:
         """The newest of each organisation."""
-        query = "SELECT report FROM reports WHERE id IN (SELECT max(id) FROM reports GROUP BY organization)"
+        query = """SELECT report FROM reports WHERE id IN (SELECT max(id) FROM reports GROUP BY organization)
+            ORDER BY organization"""
         return [msgspec.json.decode(row[0], type=Report) for row in self._connection.execute(query)]
 
 

@@ -114,8 +114,10 @@ class Client:
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> int:
         """Send what waits, within a time, and stop; how many were not sent: a spool keeps those."""
+        if self._process != os.getpid():
+            return 0  # and no lock is looked at: another thread may have held it at the fork
         with self._starting:
-            if self._closed or self._process != os.getpid():
+            if self._closed:
                 return 0
             self._closed = True
         atexit.unregister(self.close)

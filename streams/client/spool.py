@@ -9,8 +9,10 @@ short was not committed, and SQLite drops it. The file is its owner's alone as l
 SQLite's own lock, which ends with the process however it ends.
 """
 
+import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,23 @@ FORMAT = 1
 APPLICATION_ID = 0x676C7370  # "glsp"
 # What a row costs beside its line, about.
 ROW_BYTES = 32
+
+_open: "weakref.WeakSet[Spool]" = weakref.WeakSet()
+
+
+def _keep_open() -> None:
+    """A child process must not end what it has of its parent's spools.
+
+    SQLite would think that the last owner closes the file, and take away the log that the parent writes to.
+    """
+    import ctypes
+
+    for spool in _open:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(spool._connection))  # noqa: SLF001  never freed here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_open)
 
 
 class Spool:
@@ -45,6 +64,7 @@ class Spool:
         self._count: int = count
         self._bytes: int = size_bytes
         self._last: int = last
+        _open.add(self)
 
     def add(self, line: bytes) -> None:
         size_bytes = len(line) + ROW_BYTES

@@ -18,9 +18,8 @@ import msgspec
 from streams.errors import GenledgerError
 
 ACCEPTED, TAKEN_NONE = (200, 202), (403, 422)
-TOO_LARGE = 413
-# The body as a whole: one line in it may be to blame.
-WHOLE = (400, 413, 422)
+# The body as a whole: one line in it may be to blame. That it is too large a proxy may say, too.
+WHOLE, TOO_LARGE = (400, 413, 422), 413
 BROKEN = 500
 RETRY_AFTER_S_MAX = 300
 BACKOFF_S_MIN = 0.25
@@ -80,7 +79,7 @@ def judge(answer: Answer | Unanswered, count: int) -> Verdict:
         rejected = _rejected(found, status, count)
         if rejected is not None:
             return Settled(rejected)
-    if status in WHOLE:
+    if status == TOO_LARGE or (status in WHOLE and "code" in _error(found)):
         return Halve(_whole(found, status))
     code = str(_error(found).get("code") or "")
     return Later(f"{status} {code}".strip(), answer.retry_after_s, status == BROKEN)

@@ -12,6 +12,14 @@ from aiohttp import web
 
 MESSAGE_LENGTH_MAX = 500
 FIELD_LENGTH_MAX = 64
+# Of every answer, that to what is not HTTP too.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 _encoder = msgspec.json.Encoder()
 

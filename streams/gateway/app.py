@@ -25,7 +25,7 @@ from streams.directory import Directory
 from streams.errors import LogError, ServiceUnreachable
 from streams.gateway import access, body, openapi
 from streams.gateway.access import Need
-from streams.gateway.answers import Refusal, answer
+from streams.gateway.answers import SECURITY_HEADERS, Refusal, answer
 from streams.gateway.events import Events, Road
 from streams.gateway.explain import Explain, Lookup
 from streams.gateway.export import Exports
@@ -50,14 +50,6 @@ _log = logging.getLogger("genledger.gateway")
 
 # Read routes know a request's caller by plain names, so that they need nothing of this package.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +156,10 @@ def _webhooks(door: Door, road: Road, room: body.Room, limits: Limits) -> Mappin
 
 
 def _extra_operations(door: Door) -> Sequence[Operation]:
-    """Other modules' routes: as they document themselves, else by their handlers' docstrings and `query`."""
+    """Other modules' routes: as they document themselves, else by their handlers' docstrings and notes.
+
+    `query` of a handler are its parameters, `documented` what else an Operation says.
+    """
     documented = {(operation.method, operation.path) for operation in door.extra_docs}
     found = list(door.extra_docs)
     for route in door.extra_routes:
@@ -173,8 +168,14 @@ def _extra_operations(door: Door) -> Sequence[Operation]:
             name = getattr(route.handler, "__name__", route.path)
             need = _default_need(route.method)
             query = getattr(route.handler, "query", ())
-            found.append(Operation(name, route.method, route.path, need, summary, query))
+            more = getattr(route.handler, "documented", {})
+            found.append(Operation(name, route.method, route.path, need, summary, query, **more))
     return found
+
+
+def _method_of(request: web.Request) -> str:
+    """As routes are described: a HEAD is its GET, and needs the same right."""
+    return hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
 
 
 def _default_need(method: str) -> Need:
@@ -188,7 +189,7 @@ def _authorised(door: Door, needs: Needs, limits: Limits) -> Middleware:
     async def authorised(request: web.Request, handler: Handler) -> web.StreamResponse:
         template = template_of(request)
         if template != metrics.OTHER:
-            need = needs.get((request.method, template)) or _default_need(request.method)
+            need = needs.get((_method_of(request), template)) or _default_need(request.method)
             caller = access.NOBODY
             if need != "webhook":
                 caller = await access.admitted(request, door.directory, loopback=loopback, need=need)
@@ -197,8 +198,9 @@ def _authorised(door: Door, needs: Needs, limits: Limits) -> Middleware:
             request["caller"] = caller
             request["organization"] = caller.organization
             request["rights"] = caller.rights
-            # A key may be revoked while its answer goes on: a stream asks before each figure.
-            request["still_allowed"] = lambda: access.is_standing(caller, door.directory)
+            if need != "webhook":
+                # A key may be revoked while a body arrives, or an answer goes on: both ask once more.
+                request["still_allowed"] = lambda: access.is_standing(caller, door.directory)
         return await handler(request)
 
     return authorised
@@ -211,8 +213,7 @@ def _parameters_known(operations: Sequence[Operation]) -> Middleware:
     async def parameters_known(request: web.Request, handler: Handler) -> web.StreamResponse:
         template = template_of(request)
         if request.query and template != metrics.OTHER:
-            method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-            check_parameters(request.query, known.get((method, template), ()))
+            check_parameters(request.query, known.get((_method_of(request), template), ()))
         return await handler(request)
 
     return parameters_known
@@ -286,5 +287,5 @@ async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
     request["prepared"] = True
     response.headers["X-Request-Id"] = request.get("id", "")
     response.headers["Server"] = "genledger"
-    for name, value in _SECURITY_HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 from aiohttp import HttpVersion11, web
 
+from streams.gateway import access
 from streams.gateway.answers import Refusal
 from streams.settings import Settings
 
@@ -130,7 +131,7 @@ def _unpacker_of(request: web.Request) -> _Plain | _Gzip:
 
 
 async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
-    """The whole body, unpacked, or the refusal that fits."""
+    """The whole body, unpacked, of one who may still send it; or the refusal that fits."""
     unpacker = _unpacker_of(request)
     declared = request.content_length
     if declared is not None and declared > settings.body_bytes_max:
@@ -138,12 +139,19 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
     await _invite(request)
     try:
         async with asyncio.timeout(settings.request_timeout_s):
-            return await _collect(request, unpacker, settings, seat)
+            body = await _collect(request, unpacker, settings, seat)
     except TimeoutError:
         message = f"the body did not arrive within {settings.request_timeout_s:g} s"
         raise Refusal(408, "timeout", message, close=True) from None
     except web.RequestPayloadError as error:
         raise Refusal(400, "bad_body", f"the body is not valid HTTP: {error}", close=True) from None
+    if not request.get("still_allowed", _yes)():
+        raise access.unauthorized()  # the key was revoked while its body arrived
+    return body
+
+
+def _yes() -> bool:
+    return True
 
 
 async def not_yet(request: web.Request) -> None:

@@ -16,6 +16,7 @@ from streams.gateway.answers import Refusal
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+PROTOBUF = "application/x-protobuf"
 
 Item = bytes | msgspec.Raw
 

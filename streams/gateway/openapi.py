@@ -1,20 +1,23 @@
 """Every route of the door in one table, and the OpenAPI 3.1 document made from it.
 
+What bodies look like, asked and answered, is said by types: `shapes.py` has those of the answers.
+
 The table also says what right a route asks for: a route that is not here asks for `read` when it reads and
 for `settings` when it does anything else. And which parameters it knows: any other is refused, for a slip
 such as ?organization= would else show everybody's figures.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from streams import admin, metrics
-from streams.gateway import organizations, rejected
+from streams.gateway import organizations, rejected, shapes
 from streams.gateway.access import Need
-from streams.gateway.items import JSON, NDJSON
+from streams.gateway.items import JSON, NDJSON, PROTOBUF
 from streams.gateway.signatures import OPENROUTER_HEADER, SECRET_HEADER, STANDARD_HEADERS
 from streams.schemas import event_schema
 
@@ -29,12 +32,18 @@ class Operation:
     need: Need
     summary: str
     query: tuple[tuple[str, str], ...] = ()
-    body: str = ""
+    body: str | type = ""
     statuses: tuple[int, ...] = (200,)
+    required: tuple[str, ...] = ()  # of the query's parameters
+    returns: type | None = None  # the JSON body of what is done
+    also: tuple[str, ...] = ()  # other content types of what is done
+    beside: Mapping[int, type] = field(default_factory=dict)  # other bodies than an Error, by their status
 
 
-_WRITES = (409, 413, 415, 422, 503, 507)
+SMALL_WRITE = (408, 413, 415, 422, 503, 507)
 _TAKES = (400, 408, 413, 415, 422, 503, 507)
+# Where there were events and none was taken, the answer has an error and what became of each.
+_NONE: Mapping[int, type] = {403: shapes.NothingTaken, 422: shapes.NothingTaken}
 _TAKING: tuple[tuple[str, str], ...] = (
     ("org", "one organisation's secrets only; and of events that name no organisation, theirs"),
     ("strict", "1 refuses events that have unknown fields"),
@@ -50,7 +59,9 @@ TABLE = (
         "Where a JSON key stands twice in an event, the last one counts. Idempotent by id.",
         (("strict", "1 refuses events that have unknown fields"),),
         "Events",
-        (202, *_TAKES),
+        statuses=(202, *_TAKES),
+        returns=shapes.Verdict,
+        beside=_NONE,
     ),
     Operation(
         "openrouter_webhook",
@@ -61,7 +72,9 @@ TABLE = (
         "a probe: a body without events, with X-Test-Connection: true",
         _TAKING,
         "Anything",
-        (200, 202, *_TAKES),
+        statuses=(200, 202, *_TAKES),
+        returns=shapes.Verdict,
+        beside=_NONE,
     ),
     Operation(
         "litellm_webhook",
@@ -71,7 +84,9 @@ TABLE = (
         "LiteLLM's generic callback: one logging payload, an array, or NDJSON; rows of its spend log",
         _TAKING,
         "Anything",
-        (202, *_TAKES),
+        statuses=(202, *_TAKES),
+        returns=shapes.Verdict,
+        beside=_NONE,
     ),
     Operation(
         "standard_webhook",
@@ -81,7 +96,9 @@ TABLE = (
         "An event or any source's object, bare or in a Standard Webhooks envelope {type, timestamp, data}",
         _TAKING,
         "Anything",
-        (202, *_TAKES),
+        statuses=(202, *_TAKES),
+        returns=shapes.Verdict,
+        beside=_NONE,
     ),
     Operation(
         "traces",
@@ -92,7 +109,10 @@ TABLE = (
         "{} or partialSuccess, in the request's encoding",
         _TAKING,
         "Traces",
-        (200, *_TAKES),
+        statuses=(200, *_TAKES),
+        returns=shapes.Traced,
+        also=(PROTOBUF,),
+        beside=_NONE,
     ),
     Operation(
         "cloud_events",
@@ -103,7 +123,9 @@ TABLE = (
         "were not",
         _TAKING,
         "CloudEvents",
-        (202, 204, *_TAKES),
+        statuses=(202, 204, *_TAKES),
+        returns=shapes.Verdict,
+        beside=_NONE,
     ),
     Operation(
         "explain",
@@ -111,7 +133,8 @@ TABLE = (
         "/api/v1/generations/{id}",
         "read",
         "One generation: its winner, where it is counted, and every decision about it",
-        statuses=(200, 404),
+        statuses=(200, 404, 503),
+        returns=shapes.Explained,
     ),
     Operation(
         "duplicate",
@@ -120,7 +143,8 @@ TABLE = (
         "read",
         "Whether a request of this model and cost is one that is known, within a millionth of a dollar",
         (("model", "the model's name"), ("cost", "decimal text of dollars; left out is unknown")),
-        statuses=(200, 422),
+        statuses=(200, 422, 503),
+        returns=shapes.Compared,
     ),
     Operation(
         "export_facts",
@@ -134,6 +158,8 @@ TABLE = (
             ("org", "the organisation's id; all that the key may read unless given"),
         ),
         statuses=(200, 404, 503),
+        required=("month",),
+        also=(NDJSON,),
     ),
     Operation(
         "change_organization",
@@ -141,8 +167,9 @@ TABLE = (
         "/api/v1/organizations",
         "settings",
         "Create an organisation, or change some of its values from a date or an instant on",
-        body="OrganizationChange",
-        statuses=(200, 201, *_WRITES),
+        body=admin.OrganizationChange,
+        statuses=(200, 201, 404, *SMALL_WRITE),
+        returns=shapes.ValuesAndHistory,
     ),
     Operation(
         "list_organizations",
@@ -150,6 +177,7 @@ TABLE = (
         "/api/v1/organizations",
         "settings",
         "All organisations that have settings",
+        returns=shapes.AllOrganizations,
     ),
     Operation(
         "show_organization",
@@ -158,6 +186,7 @@ TABLE = (
         "settings",
         "An organisation's values, with their history",
         statuses=(200, 404),
+        returns=shapes.ValuesAndHistory,
     ),
     Operation(
         "map_user",
@@ -165,8 +194,9 @@ TABLE = (
         "/api/v1/users",
         "settings",
         "From a day on, whom the application knows a provider's user as",
-        body="UserMapping",
-        statuses=(200, *_WRITES),
+        body=organizations.UserMapping,
+        statuses=(200, *SMALL_WRITE),
+        returns=shapes.MappedUser,
     ),
     Operation(
         "list_users",
@@ -176,6 +206,8 @@ TABLE = (
         "An organisation's mapped users",
         (("org", "the organisation's id"),),
         statuses=(200, 422),
+        required=("org",),
+        returns=shapes.AllUsers,
     ),
     Operation(
         "make_key",
@@ -184,10 +216,18 @@ TABLE = (
         "settings",
         "A new API key; its secret is in this answer only. The first key closes an open service: when it is "
         "not an administrator's, one of those is made with it, under `administrator`",
-        body="KeyRequest",
-        statuses=(201, *_WRITES),
+        body=organizations.KeyRequest,
+        statuses=(201, *SMALL_WRITE),
+        returns=shapes.MadeKey,
     ),
-    Operation("list_keys", "GET", "/api/v1/keys", "settings", "All API keys, without their secrets"),
+    Operation(
+        "list_keys",
+        "GET",
+        "/api/v1/keys",
+        "settings",
+        "All API keys, without their secrets",
+        returns=shapes.AllKeys,
+    ),
     Operation(
         "revoke_key",
         "POST",
@@ -195,8 +235,9 @@ TABLE = (
         "settings",
         "End an API key, at once. 409 last_key for the last administrator's, unless it is forced",
         (("force", "1 ends the last administrator's key, too"),),
-        "Revocation",
-        statuses=(200, 404, *_WRITES),
+        organizations.Revocation,
+        statuses=(200, 404, 409, *SMALL_WRITE),
+        returns=shapes.ShownKey,
     ),
     Operation(
         "list_rejected",
@@ -207,6 +248,7 @@ TABLE = (
         "what was redriven and refused again stands once. `truncated`: older repeats may be among them",
         (("limit", "at most so many, 100 unless given"), ("after", "`next` of the page before")),
         statuses=(200, 422),
+        returns=shapes.RejectedPage,
     ),
     Operation(
         "show_rejected",
@@ -214,7 +256,8 @@ TABLE = (
         "/api/v1/rejected/{partition}/{offset}",
         "settings",
         "One record that was not taken, with its bytes as text or base64",
-        statuses=(200, 404),
+        statuses=(200, 404, 422),
+        returns=shapes.RejectedBytes,
     ),
     Operation(
         "redrive",
@@ -222,11 +265,12 @@ TABLE = (
         "/api/v1/rejected/{partition}/{offset}/redrive",
         "settings",
         "Put a rejected record's bytes onto the log again; `force` has an expired event counted",
-        body="Redrive",
-        statuses=(202, 404, *_WRITES),
+        body=rejected.Redrive,
+        statuses=(202, 404, 409, *SMALL_WRITE),
+        returns=shapes.Redriven,
     ),
-    Operation("root", "GET", "/", "open", "What this is, and where its documents are"),
-    Operation("live", "GET", "/livez", "open", "The process answers"),
+    Operation("root", "GET", "/", "open", "What this is, and where its documents are", returns=shapes.Root),
+    Operation("live", "GET", "/livez", "open", "The process answers", returns=shapes.Live),
     Operation(
         "ready",
         "GET",
@@ -235,9 +279,18 @@ TABLE = (
         "Whether the service does its work",
         (("verbose", "tells of every component"),),
         statuses=(200, 503),
+        returns=shapes.Ready,
+        beside={503: shapes.Ready},
     ),
-    Operation("metrics", "GET", "/metrics", "open", "Prometheus metrics"),
-    Operation("openapi", "GET", "/openapi.json", "open", "This document"),
+    Operation(
+        "metrics",
+        "GET",
+        "/metrics",
+        "open",
+        "Prometheus metrics",
+        also=("text/plain", "application/openmetrics-text"),
+    ),
+    Operation("openapi", "GET", "/openapi.json", "open", "This document", returns=dict),
 )
 
 _MEANINGS = {
@@ -267,17 +320,15 @@ _SCHEMES = {
 # Other people's formats: their own documents describe them.
 _FOREIGN: dict[str, tuple[str, ...]] = {
     "Anything": (JSON, NDJSON),
-    "Traces": (JSON, "application/x-protobuf"),
+    "Traces": (JSON, PROTOBUF),
     "CloudEvents": ("application/cloudevents+json", "application/cloudevents-batch+json", JSON),
 }
-_BODIES: tuple[type, ...] = (
-    admin.OrganizationChange,
-    organizations.UserMapping,
-    organizations.KeyRequest,
-    organizations.Revocation,
-    rejected.Redrive,
-)
+_OPTIONAL = ("Redrive", "Revocation")
+# Decimal values of a change, which are taken as JSON numbers, too.
+_DECIMALS = ("markup", "monthly_limit")
 _TEXT = {"type": "string"}
+_REF = "#/components/schemas/{name}"
+_LATER = (429, 503, 507)
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -290,7 +341,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {"title": "genledger", "version": metrics.version()},
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(operations),
             "securitySchemes": _SCHEMES,
         },
         "security": [{"key": []}],
@@ -299,9 +350,17 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _described(operation: Operation) -> dict[str, Any]:
     parts = [part.strip("{}") for part in operation.path.split("/") if part.startswith("{")]
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in parts]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}} for name in parts
+    ]
     parameters += [
-        {"name": name, "in": "query", "description": meaning, "schema": _TEXT}
+        {
+            "name": name,
+            "in": "query",
+            "description": meaning,
+            "schema": _TEXT,
+            "required": name in operation.required,
+        }
         for name, meaning in operation.query
     ]
     refused = (400,) if operation.need == "open" else (400, 401, 403, 429)
@@ -310,33 +369,47 @@ def _described(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "x-right": operation.need,
         "parameters": parameters,
-        "responses": {str(s): _response(s) for s in sorted({*operation.statuses, *refused})},
+        "responses": {str(s): _response(operation, s) for s in sorted({*operation.statuses, *refused})},
     }
     if operation.need == "open":
         described["security"] = []
     if operation.need == "webhook":
         described["security"] = [{name: []} for name in _SCHEMES]
     if operation.body:
-        described["requestBody"] = {
-            "content": _content(operation.body),
-            "required": operation.body not in ("Redrive", "Revocation"),
-        }
+        optional = isinstance(operation.body, type) and operation.body.__name__ in _OPTIONAL
+        described["requestBody"] = {"content": _content(operation.body), "required": not optional}
     return described
 
 
-def _response(status: int) -> dict[str, Any]:
+def _response(operation: Operation, status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _MEANINGS[status]}
-    if status >= 400:
-        described["content"] = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    if status in _LATER and status not in operation.beside:
+        described["headers"] = {
+            "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}
+        }
+    if status >= HTTPStatus.BAD_REQUEST:
+        known = [_ref(shapes.Error)]
+        if status in operation.beside:
+            known.insert(0, _ref(operation.beside[status]))
+        described["content"] = {JSON: {"schema": known[0] if len(known) == 1 else {"anyOf": known}}}
+    elif status != HTTPStatus.NO_CONTENT:
+        content: dict[str, Any] = {kind: {"schema": _TEXT} for kind in operation.also}
+        if operation.returns is not None:
+            content[JSON] = {"schema": _ref(operation.returns)}
+        described["content"] = content
     return described
 
 
-def _content(body: str) -> dict[str, Any]:
+def _ref(kind: type) -> dict[str, Any]:
+    return {"type": "object"} if kind is dict else {"$ref": _REF.format(name=kind.__name__)}
+
+
+def _content(body: str | type) -> dict[str, Any]:
+    if isinstance(body, type):
+        return {JSON: {"schema": _ref(body)}}
     if body in _FOREIGN:
         return {kind: {"schema": _foreign(kind)} for kind in _FOREIGN[body]}
-    if body != "Events":
-        return {JSON: {"schema": {"$ref": f"#/components/schemas/{body}"}}}
-    event = {"$ref": "#/components/schemas/Event"}
+    event = {"$ref": _REF.format(name="Event")}
     either = {"oneOf": [event, {"type": "array", "items": event}]}
     return {JSON: {"schema": either}, NDJSON: {"schema": {"type": "string"}}}
 
@@ -345,14 +418,15 @@ def _foreign(kind: str) -> dict[str, Any]:
     return {"type": ["object", "array"]} if kind.endswith("json") and kind != NDJSON else {"type": "string"}
 
 
-def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
-    error = {"code": _TEXT, "message": _TEXT, "field": _TEXT}
+def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
+    kinds: dict[type, None] = {shapes.Error: None}
+    for one in operations:
+        found = (one.body, one.returns, *one.beside.values())
+        kinds |= {kind: None for kind in found if isinstance(kind, type) and kind is not dict}
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    if change := schemas.get(admin.OrganizationChange.__name__):
+        for name in _DECIMALS:
+            change["properties"][name]["anyOf"].append({"type": "number"})
     event = event_schema()
     schemas["Event"] = {name: value for name, value in event.items() if not name.startswith("$")}
-    schemas["Error"] = {
-        "type": "object",
-        "properties": {"error": {"type": "object", "properties": error, "required": list(error)}},
-        "required": ["error"],
-    }
     return schemas

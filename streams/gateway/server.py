@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
-from streams.gateway.answers import Refusal
+from streams.gateway.answers import SECURITY_HEADERS, Refusal
 from streams.settings import Settings
 
 LOGGED_LENGTH_MAX = 256
@@ -92,7 +92,7 @@ class _Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         _log.info("%s sent what is not HTTP: %s", escaped(request.remote or "-"), type(exc).__name__)
-        headers = {"Server": "genledger"}
+        headers = {"Server": "genledger", **SECURITY_HEADERS}
         message = "the request is not valid HTTP"
         return Refusal(400, "bad_request", message, close=True, headers=headers).response()
 

@@ -10,6 +10,7 @@ A source that has a secret takes nothing without one, nor does an open service. 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -64,11 +65,16 @@ class Signers:
             for secret in self._secrets.of_source(source)
             if not organization or secret.organization in wanted
         ]
-        caller = self._by_key(request) or self._by_secret(request, secrets)
-        if caller is None and claims and secrets:
-            return Sender(None, claims, secrets)
+        secret = None
+        caller = self._by_key(request)
         if caller is None:
-            caller = await self._otherwise(request, source)
+            secret = signatures.shower_of(signatures.shown_of(request.headers), secrets)
+            if secret is None and claims and secrets:
+                return Sender(None, claims, secrets)
+            caller = _caller_of(secret) if secret else await self._otherwise(request, source)
+        if secret is None:
+            # A key may be revoked while the body arrives: whoever reads it asks once more.
+            request["still_allowed"] = partial(access.is_standing, caller, self._directory)
         if organization and caller.organization not in ("", organization):
             raise Refusal(403, "forbidden", "is not the API key's", "org")
         self._limits.take(caller.key_id)
@@ -81,10 +87,6 @@ class Signers:
         caller = Caller(key.rights, key.organization, key.id)
         access.check(caller, "write")
         return caller
-
-    def _by_secret(self, request: web.Request, secrets: Sequence[Secret]) -> Caller | None:
-        secret = signatures.shower_of(signatures.shown_of(request.headers), secrets)
-        return None if secret is None else _caller_of(secret)
 
     async def _otherwise(self, request: web.Request, source: str) -> Caller:
         if not self._secrets.is_closed(source):

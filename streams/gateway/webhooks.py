@@ -27,13 +27,12 @@ from streams.gateway import body as bodies
 from streams.gateway import items
 from streams.gateway.answers import Refusal, answer
 from streams.gateway.events import SLICE_EVENTS, Road, Taken, answered, content_type_of, is_strict
-from streams.gateway.items import JSON, NDJSON, Item
+from streams.gateway.items import JSON, NDJSON, PROTOBUF, Item
 from streams.gateway.signers import Signers
 from streams.settings import Settings
 from streams.sources import cloudevents, otlp_protobuf
 from streams.sources.interface import Fields, How, Parsed, Source
 
-PROTOBUF = "application/x-protobuf"
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
 SPECVERSION = "ce-specversion"

@@ -58,7 +58,12 @@ class Callback(CustomLogger):
         self, kwargs: Mapping[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
         """LiteLLM calls this in a task of its own, after a call that was awaited."""
-        await asyncio.to_thread(self._record, kwargs.get("standard_logging_object"))
+        payload = kwargs.get("standard_logging_object")
+        try:
+            await asyncio.to_thread(self._record, payload)
+        except RuntimeError:
+            # The program ends, and takes no new work in threads.
+            self._record(payload)
 
     def close(self) -> int:
         """Send what waits; how many were not sent. The end of the process does it, too."""

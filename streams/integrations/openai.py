@@ -39,6 +39,8 @@ METHODS = (
 COPIES = ("copy", "with_options")
 # What a server says that does not know `stream_options`: the call is made as the program wrote it.
 REFUSED = (400, 422)
+# The SDK's own mark of with_raw_response and with_streaming_response: what comes back is no answer yet.
+RAW = "X-Stainless-Raw-Response"
 _TOLD = ("id", "object", "model", "created", "created_at", "provider", "user")
 
 Sdk = TypeVar("Sdk")
@@ -284,6 +286,8 @@ class AsyncStream:
 
 def _wrapped(method: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
     def create(*args: Any, **request: Any) -> Any:
+        if _is_raw(request):
+            return method(*args, **request)
         asked = _asked_for_usage(method, meter, request)
         call = Call(request, hides_usage=asked is not None)
         try:
@@ -303,6 +307,8 @@ def _wrapped(method: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
 
 def _wrapped_async(method: Callable[..., Any], meter: Meter) -> Callable[..., Any]:
     async def create(*args: Any, **request: Any) -> Any:
+        if _is_raw(request):
+            return await method(*args, **request)
         asked = _asked_for_usage(method, meter, request)
         call = Call(request, hides_usage=asked is not None)
         try:
@@ -318,6 +324,11 @@ def _wrapped_async(method: Callable[..., Any], meter: Meter) -> Callable[..., An
         return found
 
     return create
+
+
+def _is_raw(request: Mapping[str, Any]) -> bool:
+    """Whether the program is to read the answer itself: nothing is metered, nothing else is asked for."""
+    return RAW in (request.get("extra_headers") or ())
 
 
 def _asked_for_usage(method: Any, meter: Meter, request: Mapping[str, Any]) -> dict[str, Any] | None:

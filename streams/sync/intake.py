@@ -1,6 +1,6 @@
 """What the provider tells in one run, compared with the ledger, and published where it is more.
 
-    intake = Intake("acme", ledger)
+    intake = Intake("acme", ledger, now_ms)
     event = intake.read(data)          # None: it can't be read as an event, and is counted as failed
     await intake.settle([event])       # asks the ledger, publishes what is new, counts
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from streams import generation, version
+from streams import generation, times, version
 from streams.errors import BadEvent
 from streams.generation import Generation
 from streams.sources import openrouter
@@ -44,9 +44,10 @@ def verdict(event: Generation, winner: Generation | None) -> Verdict:
 class Intake:
     """One run's events and counts. Each generation counts once, however often the run is told of it."""
 
-    def __init__(self, organization: str, ledger: Ledger) -> None:
+    def __init__(self, organization: str, ledger: Ledger, now_ms: int) -> None:
         self._organization = organization
         self._ledger = ledger
+        self._latest_ns = now_ms * times.MS_NS + generation.EARLY_NS_MAX
         self._told: dict[str, Generation] = {}
         self._unreadable: set[bytes] = set()
         self.synced = 0
@@ -69,7 +70,9 @@ class Intake:
             event = event_of(data, self._organization)
         except BadEvent:
             event = None
-        if event is None or (id and event.id != id):
+        # One dated so far ahead the ledger refuses, however often it is published.
+        is_early = event is not None and (event.created_ns or 0) > self._latest_ns
+        if event is None or is_early or (id and event.id != id):
             self.fail(id or bytes(data))
             return None
         return event

@@ -85,3 +85,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     missing: int | None = None  # by the provider's own activity; None: there is no management key
     truncated: bool = False  # the run's limit was hit: the next goes on from there
     error: str = ""  # why the run ended early; what it had found is published nevertheless
+    not_before_ms: int = 0  # the provider wants to be left alone until then

@@ -28,9 +28,10 @@ from streams.generation import Generation
 from streams.settings import Settings
 from streams.sync.intake import Intake
 from streams.sync.interface import State
-from streams.sync.provider import Provider
+from streams.sync.provider import Provider, ProviderError
 
 PAGE_MAX = 100
+FAR = 1_000_000_000  # behind the end of every list
 
 
 class Walk(msgspec.Struct, frozen=True):
@@ -42,10 +43,11 @@ class Walk(msgspec.Struct, frozen=True):
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far an organisation's list is read: all that is dated to `read_ms` - overlap, and of the walk."""
+    """How far the list `of` that name is read: all that is dated to `read_ms` - overlap, and of the walk."""
 
     read_ms: int | None = None
     walk: Walk | None = None
+    of: str = ""
 
 
 _decoder = msgspec.json.Decoder(Cursor)
@@ -73,7 +75,7 @@ def begun(cursor: Cursor, overlap_ms: int) -> Cursor:
     walk = cursor.walk
     if walk is not None and (walk.until_ms is None or (until_ms is not None and until_ms >= walk.until_ms)):
         return cursor
-    return Cursor(cursor.read_ms, Walk(until_ms=until_ms))
+    return msgspec.structs.replace(cursor, walk=Walk(until_ms=until_ms))
 
 
 def after(cursor: Cursor, dated_ms: Sequence[int | None], now_ms: int) -> Cursor:
@@ -85,8 +87,10 @@ def after(cursor: Cursor, dated_ms: Sequence[int | None], now_ms: int) -> Cursor
         walk = msgspec.structs.replace(walk, newest_ms=min(newest_ms, now_ms))
     is_read = newest_ms is not None and walk.until_ms is not None and newest_ms < walk.until_ms
     if not dated_ms or is_read:
-        return Cursor(cursor.read_ms if walk.newest_ms is None else walk.newest_ms)
-    return Cursor(cursor.read_ms, msgspec.structs.replace(walk, offset=walk.offset + len(dated_ms)))
+        read_ms = cursor.read_ms if walk.newest_ms is None else walk.newest_ms
+        return msgspec.structs.replace(cursor, read_ms=read_ms, walk=None)
+    walk = msgspec.structs.replace(walk, offset=walk.offset + len(dated_ms))
+    return msgspec.structs.replace(cursor, walk=walk)
 
 
 def _dated_ms(event: Generation | None) -> int | None:
@@ -97,16 +101,22 @@ async def read_list(
     organization: str, provider: Provider, state: State, intake: Intake, settings: Settings, now_ms: int
 ) -> bool:
     """Read the list for one run. True: the limit was hit, and the next run goes on from there."""
-    cursor = begun(decoded(await state.cursor(organization)), int(settings.sync_overlap_s * 1000))
+    cursor = decoded(await state.cursor(organization))
+    if cursor.of != provider.list_name:
+        cursor = Cursor(of=provider.list_name)  # another account's list, of which nothing has been read
+    cursor = begun(cursor, int(settings.sync_overlap_s * 1000))
     left = settings.sync_max
+    before: Sequence[msgspec.Raw] = ()
     while cursor.walk is not None:
         if left <= 0:
             return True
         entries = await provider.page(cursor.walk.offset, min(PAGE_MAX, left))
+        if entries and entries == before and await provider.page(FAR, 1):
+            raise ProviderError("answer", "the provider's list has no pages: its offset changes nothing")
         events = [intake.read(entry) for entry in entries]
         await intake.settle(event for event in events if event is not None)
         cursor = after(cursor, [_dated_ms(event) for event in events], now_ms)
-        left -= len(entries)
+        left, before = left - len(entries), entries
         # Last: a run that ends here reads the page again, and none is skipped.
         await state.keep_cursor(organization, encoded(cursor))
     return False

@@ -16,6 +16,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from hashlib import blake2b
 from typing import Literal, TypeVar
 
 import msgspec
@@ -33,6 +34,7 @@ WAIT_S_MAX = 60.0  # the longest single pause that a run makes
 PATIENCE_S_MAX = 300.0  # all its pauses together
 BACKOFF_S = 0.5
 AGAIN = frozenset({408, 425, 429})
+GENERATION = "/generation"
 
 Kind = Literal["key", "limited", "unreachable", "answer"]
 Sleep = Callable[[float], Awaitable[None]]
@@ -114,6 +116,13 @@ class Provider:
         self._patience_s = PATIENCE_S_MAX
 
     @property
+    def list_name(self) -> str:
+        """Which list `page` reads: another key, route or provider has another one. It tells none of them."""
+        settings = self._settings
+        what = f"{settings.provider_url}\n{settings.provider_list}\n{self._key}"
+        return blake2b(what.encode(), digest_size=8).hexdigest()
+
+    @property
     def has_management_key(self) -> bool:
         """Whether there is a management key."""
         return bool(self._management_key)
@@ -130,8 +139,8 @@ class Provider:
 
     async def generation(self, id: str) -> msgspec.Raw | None:
         """The provider's record of one generation; None when it does not have it, or not yet."""
-        answer = await self._get("/generation", {"id": id}, self._key)
-        return None if answer is None else _decoded(_one, answer, "/generation").data
+        answer = await self._get(GENERATION, {"id": id}, self._key)
+        return None if answer is None else _decoded(_one, answer, GENERATION).data
 
     async def activity(self, day: str = "") -> Sequence[Activity]:
         """A completed UTC day by model and endpoint; without a day all that the provider keeps."""
@@ -191,7 +200,8 @@ async def _body(response: ClientResponse, path: str) -> bytes | None:
         wait_s = retry_after_s(response.headers.get("Retry-After", ""), now_ms())
         asks = f", and asks to come back in {wait_s:.0f} s" if wait_s else ""
         raise _Passing(kind, f"the provider answered {path} with {status}{asks}", wait_s)
-    if status in (401, 403):
+    # Some say 403 of a generation that is another account's: that is this id's trouble, not the key's.
+    if status == 401 or (status == 403 and path != GENERATION):
         raise ProviderError("key", f"the provider refuses the key for {path} ({status})")
     if 300 <= status < 400:
         raise ProviderError("answer", f"the provider redirects {path}, which is not followed ({status})")
@@ -258,7 +268,7 @@ def retry_after_s(text: str, now_ms: int) -> float:
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() - now_ms / 1000)

@@ -23,6 +23,9 @@ from streams.sync.readback import read_back
 # The provider tells of no more completed days.
 ACTIVITY_DAYS_MAX = 30
 
+# A provider that wants to be left alone for longer is asked again after a day.
+REST_S_MAX = 86_400.0
+
 Part = Callable[[], Awaitable[None]]
 
 
@@ -47,6 +50,7 @@ async def run(
         missing=one.missing,
         truncated=one.truncated,
         error="; ".join(one.errors),
+        not_before_ms=one.not_before_ms,
     )
 
 
@@ -67,11 +71,13 @@ class _Run:
         self._state = state
         self._settings = settings
         self._now_ms = now_ms
-        self.intake = Intake(organization, ledger)
+        self._started_s = monotonic_s()
+        self.intake = Intake(organization, ledger, now_ms)
         self.not_found = 0
         self.missing: int | None = None
         self.truncated = False
         self.errors: list[str] = []
+        self.not_before_ms = 0
 
     async def parts(self) -> None:
         """Each part that this provider and this key have."""
@@ -85,6 +91,9 @@ class _Run:
                 await part()
             except GenledgerError as error:
                 self.errors.append(str(error))
+                if isinstance(error, ProviderError) and error.retry_after_s:
+                    wait_s = monotonic_s() - self._started_s + min(error.retry_after_s, REST_S_MAX)
+                    self.not_before_ms = self._now_ms + int(wait_s * 1000) + 1
                 if not isinstance(error, ProviderError) or error.kind != "answer":
                     return
 

@@ -4,6 +4,7 @@ LiteLLM itself is too large for every installation (`make soak` runs it, test_li
 same name stands for its CustomLogger here.
 """
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -76,6 +77,15 @@ async def test_what_was_asked_is_not_even_looked_at(gateway, module, configured)
     """A prompt that is no text at all, or an answer that is no JSON, costs no event."""
     configured.setenv("GENLEDGER_ORGANIZATION", "acme")
     await _call(module.callback, {**PAYLOADS[0], "messages": ["\ud800"], "response": {"x": {1, "\ud800"}}})
+    module.callback.close()
+    assert list(gateway.taken) == ["chatcmpl-fake1"]
+
+
+async def test_the_last_call_of_a_program_is_recorded(gateway, module, configured):
+    """Where no thread can be had any more, nothing is raised into LiteLLM, and nothing lost."""
+    configured.setenv("GENLEDGER_ORGANIZATION", "acme")
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await _call(module.callback, {**PAYLOADS[0], "call_type": "acompletion"})
     module.callback.close()
     assert list(gateway.taken) == ["chatcmpl-fake1"]
 

@@ -116,6 +116,18 @@ def test_a_provider_that_knows_no_stream_options_is_asked_without(gateway, ledge
     assert _only(gateway, ledger)["authority"] == "estimate"
 
 
+def test_a_raw_response_is_left_alone(gateway, ledger, sdk, provider):
+    """What a program reads itself is not metered, and has no chunk that it did not ask for."""
+    completions = metered(sdk, ledger).chat.completions
+    chunks = list(completions.with_raw_response.create(**ASKED, stream=True).parse())
+    with completions.with_streaming_response.create(**ASKED, stream=True) as response:
+        assert response.status_code == 200
+    assert all(chunk.choices for chunk in chunks)
+    assert [request.get("stream_options") for request in provider.requests] == [None, None]
+    assert ledger.flush(FLUSH_S)
+    assert not gateway.taken
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_responses_api_is_recorded(gateway, ledger, sdk, stream):
     """Its counts have other names; cached and reasoning tokens are inside them."""

@@ -57,6 +57,8 @@ def test_a_batch_is_bounded_in_bytes(gateway, make_client):
         error(404),
         (301, {"Location": "/elsewhere"}, b""),
         (200, {"Content-Type": "text/html"}, b"<html>Sign in to the network</html>"),
+        (400, {"Content-Type": "text/html"}, b"<html>The plain HTTP request was sent to HTTPS port</html>"),
+        answer(422, {"detail": "of somebody else"}),
         answer(202, {"accepted": 1, "rejected": []}),
         answer(202, {"accepted": 2, "rejected": [{"index": 9, "field": "", "error": ""}]}),
         None,

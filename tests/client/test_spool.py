@@ -215,3 +215,23 @@ def test_a_child_process_must_make_its_own(make_client, tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     _record(client, "gen-parent")
     assert client.flush(FLUSH_S)
+
+
+def test_a_child_process_that_ends_takes_nothing_along(gateway, make_client, tmp_path):
+    """A fork that ends as any program does leaves its parent's records where they are, kill -9 or not."""
+    path = tmp_path / "spool"
+    script = (
+        "import os, signal, sys\n"
+        "from streams.client import Client\n"
+        f"client = Client('http://127.0.0.1:9', spool={str(path)!r})\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    del client\n"
+        "    sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "client.record(id='gen-1', organization='acme', model='m', cost='0.01')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    make_client(spool=path)
+    wait_until(lambda: list(gateway.taken) == ["gen-1"], FLUSH_S, "sent")

@@ -68,7 +68,7 @@ class House:
     async def lookup(self, id: str) -> Known | None:
         return await self.ask(id) if self.ask else self.known.get(id)
 
-    def door(self, extra_routes: Any = ()) -> Door:
+    def door(self, extra_routes: Any = (), extra_docs: Any = ()) -> Door:
         return Door(
             self.log,
             self.directory,
@@ -77,6 +77,7 @@ class House:
             self.lookup,
             lambda: self.health,
             extra_routes,
+            extra_docs,
         )
 
     async def key(self, organization: str, rights: Rights = "producer") -> str:
@@ -150,7 +151,9 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Make]:
     errors = Errors()
     logging.getLogger("genledger").addHandler(errors)
 
-    async def make(*, log: Log | None = None, extra_routes: Any = (), **changes: Any) -> House:
+    async def make(
+        *, log: Log | None = None, extra_routes: Any = (), extra_docs: Any = (), **changes: Any
+    ) -> House:
         settings = msgspec.structs.replace(Settings(), **changes)
         clock: list[House] = []
         real = await open_log(
@@ -161,7 +164,7 @@ async def make_house(tmp_path: Path) -> AsyncIterator[Make]:
         house = House(log or real, Directory(real), settings)
         house.errors = errors.texts
         clock.append(house)
-        runner = Runner(build(house.door(extra_routes)))
+        runner = Runner(build(house.door(extra_routes, extra_docs)))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         house.port = runner.addresses[0][1]

@@ -1,9 +1,13 @@
 """Who may do what: rows 32, 33, 35, 50 and 53 of the bad inputs, and every right of every key."""
 
+import asyncio
+import json
+
 import pytest
 from aiohttp import web
 
 from streams import gateway
+from streams.gateway.openapi import Operation
 from streams.generation import Generation
 from streams.known import Known, Terms
 from streams.organizations import Rights
@@ -108,6 +112,47 @@ async def test_revocation_counts_at_once(house: House) -> None:
     assert (await house.post(event(), made["secret"]))[0] == 401
     assert (await house.call("POST", f"/api/v1/keys/{made['id']}/revoke", admin))[1] == revoked
     assert (await house.call("POST", "/api/v1/keys/key_x/revoke", admin))[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/api/v1/generations", "/webhooks/standard", "/api/v1/keys"])
+async def test_a_key_revoked_while_its_body_arrives_does_nothing_more(house: House, path: str) -> None:
+    """Who sends slowly gains nothing: no event after the revocation, and no new key."""
+    await house.key("", "admin")
+    secret = await house.key("", "admin")
+    body = json.dumps({"organization": "acme"} if path.endswith("keys") else event()).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    try:
+        writer.write(head.encode() + body[:-1])
+        await writer.drain()
+        await house.call("GET", "/api/v1/keys", secret)  # the door is at the body by now
+        await asyncio.sleep(0.1)
+        await house.administration.revoke_key(house.key_id(secret))
+        writer.write(body[-1:])
+        answered = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    assert answered.startswith(b"HTTP/1.1 401 ")
+    assert not await house.events()
+    assert len(house.directory.keys()) == 2
+
+
+async def test_a_head_needs_what_its_get_needs(make_house: Make) -> None:
+    """Headers alone tell something, too."""
+
+    async def accounts(request: web.Request) -> web.Response:
+        """Everybody's"""
+        return web.json_response({})
+
+    documented = [Operation("accounts", "GET", "/accounts", "settings", "Everybody's")]
+    house = await make_house(extra_routes=[web.get("/accounts", accounts)], extra_docs=documented)
+    reader, admin = await house.key("acme", "reader"), await house.key("", "admin")
+    for method in ("GET", "HEAD"):
+        assert (await house.call(method, "/accounts", reader))[0] == 403
+        assert (await house.call(method, "/accounts", admin))[0] == 200
 
 
 @pytest.mark.parametrize(

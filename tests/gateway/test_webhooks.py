@@ -296,6 +296,7 @@ async def test_a_rotation_needs_no_restart(
      ("openai acme s3cret", "line 1 begins with no source"),
      ("standard acme whsec_s3cret!", "line 1 has a secret"),
      ("standard acme whsec_", "line 1"), ("litellm a s3cret; litellm b s3cret", "another organisation"),
+     ("standard a whsec_czNjcmV0; standard b czNjcmV0", "another organisation"),
      ("litellm a s3cret\nlitellm * s3cret", "line 2 has the secret of another"),
      ("litellm a env:NO_SUCH_THING", "NO_SUCH_THING is not set"),
      ("litellm a file:/no/such", "/no/such can't"),

@@ -32,7 +32,7 @@ def test_the_leader_syncs_and_another_goes_on_when_it_is_gone(
             site.running("jobs", GENLEDGER_DATA=str(tmp_path / "two")) as (_,),
         ):
             gateway.post("/api/v1/organizations", {"id": "acme", "provider_key": "env:ACME_KEY"})
-            wait_until(lambda: answers(gateway), 30, "led by one", gateway)
+            wait_until(lambda: answers(gateway), 60, "led by one", gateway)
             half = CALLS // 2
             tell(gateway, account, 0, half)
             sync(gateway)
@@ -40,7 +40,7 @@ def test_the_leader_syncs_and_another_goes_on_when_it_is_gone(
             assert gateway.get("/api/v1/status")["sync"]["acme"]["awaited"] == 0
             first.kill()
             tell(gateway, account, half, CALLS)
-            wait_until(lambda: answers(gateway), 30, "led by the other", gateway)
+            wait_until(lambda: answers(gateway), 60, "led by the other", gateway)
             assert sync(gateway)["awaited"] == 0
             assert sum(one["amended"] for one in gateway.get("/api/v1/sync")["reports"]) == CALLS - half
             rows = gateway.get("/api/v1/usage/daily?org=acme")["rows"]
@@ -52,7 +52,7 @@ def tell(gateway: Role, account: Account, first: int, last: int) -> None:
     """A webhook knows of the calls, and not what they cost."""
     events = [call.event("acme", cost=None) for call in account.calls[first:last]]
     gateway.post("/api/v1/generations", events)
-    wait_until(lambda: counted(gateway) == last, 20, "counted", gateway)
+    wait_until(lambda: counted(gateway) == last, 60, "counted", gateway)
 
 
 def counted(gateway: Role) -> int:

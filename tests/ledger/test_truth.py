@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams import ledger, records
@@ -13,7 +14,7 @@ from streams.log.interface import Record
 from streams.organizations import Change, Organization
 from streams.times import MS_NS, nanoseconds_of
 from streams.truth import RULES_MAX, believed, rules_of
-from tests.ledger.sim import NOON_MS, Sim
+from tests.ledger.sim import NOON_MS, Sim, event
 
 NOON_NS = NOON_MS * MS_NS
 FORCED = (("schema", b"1"), ("force", b"1"))
@@ -157,6 +158,38 @@ def test_a_held_call_keeps_its_id_from_nobody() -> None:
     openai(openai(sim, "sync", organization="beta"), "litellm").run()
     assert sim.fates == ["quarantined", "counted", "conflict", "republished"]
     assert [key[0] for key in sim.totals] == ["beta"]
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_what_the_provider_proved_is_kept_from_others(told_before: bool) -> None:
+    """Though it counts nothing: a lesser claim of another is a conflict, whatever the ledger published."""
+    sim = believing("openai/=litellm")
+    if told_before:
+        openai(sim, "openrouter", created_at="2026-11-20T11:00:00Z")
+    openai(sim, "sync", authority="reconciled")
+    openai(sim, "webhook", organization="beta").run()
+    assert [fate for fate in sim.fates if fate not in ("quarantined", "republished")] == ["conflict"]
+    told = sim.facts[sim.fates.index("conflict")]
+    assert (told.holder, told.claimant) == ("acme", "beta")
+    assert not sim.totals
+    other = sim.compacted()
+    openai(other, "litellm", cost="2").run()
+    assert other.totals == {("acme", "2026-11-20"): (1, 7, 10**9, 1_500_000_000)}
+
+
+def test_nobody_else_ends_what_is_held() -> None:
+    """Another organisation's expired event, or an opening rolled back, leaves the versions of an id there."""
+    sim = openai(believing("openai/=litellm"), "openrouter", cost="3", revision=2).run()
+    run = Horizon("run", nanoseconds_of("2026-11-15T00:00:00Z"), nanoseconds_of("2026-11-17T00:00:00Z"))
+    sim.table[records.horizon_key(0)] = run
+    openai(sim, "webhook", organization="beta", created_at="2026-11-10T00:00:00Z").run()
+    opening = msgspec.json.encode({"known": msgspec.Raw(event(id="gen-1", void=True))})
+    sim.append(b"gen-1", opening, (("schema", b"1"), ("kind", records.OPENING)))
+    sim.run()
+    assert sim.fates == ["quarantined", "expired", "republished", "opening", "republished"]
+    openai(sim, "litellm").run()
+    assert sim.totals["acme", "2026-11-20"][2] == 3 * 10**9
+    assert sim.compacted().run().totals == sim.totals
 
 
 def test_a_read_back_takes_a_squatted_id_over_whoever_is_believed() -> None:

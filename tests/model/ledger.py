@@ -131,6 +131,8 @@ class Model:
         if known.winner.organization != fresh.winner.organization:
             if not fresh.believed:
                 return "quarantined"
+            if rank(known.winner)[1] >= RECONCILED > rank(fresh.winner)[1]:
+                return "conflict"  # whose it is the provider has proved
             self._turn(None, fresh, time_ms)
             return "voided" if fresh.winner.void else "counted"
         dated_ns = fresh.dated_ns if known.dated_ns is None else known.dated_ns

@@ -2,15 +2,21 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from projections.readback import fold
 from projections.stores import readback
 from projections.stores.readback import Readback
+from streams import fact as facts
+from streams import times, topics
+from streams.fact import Entry, Fact
 from streams.log.backends import open_log
+from streams.log.interface import Log
 from streams.settings import load
 from tests.model.ledger import Id
 from tests.model.traffic import Traffic
@@ -41,12 +47,33 @@ def utc(known: Id) -> str:
     return datetime.fromtimestamp(known.date_ns // 10**9, UTC).date().isoformat()
 
 
-async def follow(memory: Readback, data: Path, *organizations: str, first_day: str = FIRST_DAY) -> None:
+@asynccontextmanager
+async def opened(data: Path) -> AsyncIterator[Log]:
     log = await open_log(load({"GENLEDGER_DATA": str(data)}), read_only=True)
     try:
-        await memory.follow(log, frozenset(organizations), "", first_day)
+        yield log
     finally:
         await log.close()
+
+
+async def follow(memory: Readback, data: Path, *organizations: str, first_day: str = FIRST_DAY) -> None:
+    async with opened(data) as log:
+        await memory.follow(log, frozenset(organizations), "", first_day)
+
+
+async def claimed(data: Path, traffic: Traffic, organization: str) -> set[str]:
+    """Ids that an organisation claims and another holds, without the provider's word."""
+    async with opened(data) as log:
+        await log.refresh([topics.USAGE])
+        told = {
+            fact.id
+            for n in range(log.partitions(topics.USAGE))
+            for record in await log.read(topics.USAGE, n, 0, 10**6)
+            if (fact := facts.decode(record.value or b"")).claimant == organization
+        }
+    model, _ = model_of(data, traffic)
+    low = {id for id, known in model.ids.items() if known.winner.authority in LOW and not known.winner.void}
+    return told & low
 
 
 async def assert_follows(
@@ -55,7 +82,8 @@ async def assert_follows(
     """Ids and days are the model's."""
     found = winners(data, traffic, organization, first_day)
     awaited = {id for id, known in found.items() if known.winner.authority in LOW}
-    assert set(await memory.awaited_ids(organization, 10**6)) == awaited
+    claims = await claimed(data, traffic, organization)
+    assert set(await memory.awaited_ids(organization, 10**6)) == awaited | claims
     assert len(awaited) < len(found), "the traffic has none that is reconciled"
     days: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0] * 8)
     for id, known in found.items():
@@ -144,3 +172,93 @@ async def test_ids_are_put_off_and_hurried(memory: Readback, data: Path, traffic
     assert (again.tries, again.since_ms) == (1, first.since_ms)
     await memory.hurry(organization)
     assert first.id in {one.id for one in await memory.due(organization, 0, 10**6)}
+
+
+async def test_a_clock_that_was_ahead_keeps_nobody_waiting(
+    memory: Readback, data: Path, traffic: Traffic
+) -> None:
+    """What was put off while the clock was years ahead is due when it is right again."""
+    organization = str(traffic.organizations[0]["id"])
+    await follow(memory, data, organization)
+    now_ms, year_ms = 1_795_176_000_000, 366 * 86_400_000
+    [first, *_] = await memory.due(organization, now_ms, 10)
+    await memory.put_off(organization, first.id, now_ms + year_ms)
+    assert first.id in {one.id for one in await memory.due(organization, now_ms, 10**6)}
+
+
+async def test_what_has_grown_too_old_is_asked_for_no_more(
+    memory: Readback, data: Path, traffic: Traffic
+) -> None:
+    """As days go by, ids that the log had before the first of them leave, whatever they were put off to."""
+    organization = str(traffic.organizations[0]["id"])
+    await follow(memory, data, organization)
+    assert await memory.awaited(organization)
+    await follow(memory, data, organization, first_day="2100-01-01")
+    assert await memory.awaited(organization) == 0
+
+
+async def test_earlier_days_than_before_are_read(memory: Readback, data: Path, traffic: Traffic) -> None:
+    """When more days are asked for than were read, `usage` is read again: else all of them were missing."""
+    organization = str(traffic.organizations[0]["id"])
+    await follow(memory, data, organization, first_day="2100-01-01")
+    await follow(memory, data, organization)
+    await assert_follows(memory, data, traffic, organization)
+
+
+async def test_another_log_needs_the_whole_list(
+    memory: Readback, data: Path, traffic: Traffic, tmp_path: Path
+) -> None:
+    """On a log that was replaced the list is read from its front to its end; another key keeps its place."""
+    first, second = (str(body["id"]) for body in traffic.organizations[:2])
+    await follow(memory, data, first)
+    await memory.keep_cursor(first, b"far")
+    await follow(memory, data, first, second)
+    assert await memory.cursor(first) == b"far"
+    fresh = tmp_path / "fresh"
+    await (await open_log(load({"GENLEDGER_DATA": str(fresh)}))).close()
+    await follow(memory, fresh, first, second)
+    assert await memory.cursor(first) == b""
+
+
+DAY = "2026-11-20"
+NOON_NS = times.midnight_ns(DAY, "UTC") + times.DAY_NS // 2
+
+
+def told(fate: str, holder: str, authority: str = "reported", claimant: str = "") -> Fact:
+    """A fact of one id: what its holder has of it, or who claims it in vain."""
+    entry = Entry(organization=holder, day=DAY, today=DAY, authority=authority, created_ns=NOON_NS)
+    plus = None if claimant and authority == "reported" else entry
+    time_ms = NOON_NS // times.MS_NS
+    return Fact(fate, "gen-1", 0, 0, -1, time_ms, plus, holder=holder, claimant=claimant)  # type: ignore[arg-type]
+
+
+CLAIM = told("conflict", "mallory", claimant="acme")
+
+
+@pytest.mark.parametrize(
+    ("found", "asking"),
+    [
+        ([told("counted", "mallory"), CLAIM], {"acme", "mallory"}),
+        ([CLAIM, told("amended", "mallory")], {"acme", "mallory"}),
+        ([CLAIM, told("conflict", "acme", "reconciled", claimant="acme")], set()),
+        ([CLAIM, told("amended", "mallory", "reconciled")], set()),
+        ([CLAIM, told("amended", "mallory", "corrected")], set()),
+    ],
+)
+def test_who_claims_an_id_asks_for_it(found: list[Fact], asking: set[str]) -> None:
+    """A squatted id is asked for with the key of whom it belongs to, until a provider has spoken."""
+    for parts in ([found], [[fact] for fact in found]):
+        asked: dict[str, int] = {}
+        for part in parts:
+            change = fold(part, frozenset(("acme", "mallory")), "gen-", DAY).awaited["gen-1"]
+            asked = {} if change.settled else asked
+            asked |= {name: ms for name, ms in change.since_ms.items() if ms is not None}
+        assert asked.keys() == asking
+
+
+def test_a_claim_of_old_is_not_asked_for() -> None:
+    """Nor one of an organisation without a key, or of an id that is not the provider's."""
+    everybody = frozenset(("acme", "mallory"))
+    assert fold([CLAIM], everybody, "gen-", "2026-11-21").awaited == {}
+    assert fold([CLAIM], frozenset(("mallory",)), "gen-", DAY).awaited == {}
+    assert fold([CLAIM], everybody, "chatcmpl-", DAY).awaited == {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from streams import times
 from streams.settings import Settings
 from streams.sync.intake import Intake
 from streams.sync.listing import Cursor, Walk, after, begun, decoded, encoded, read_list
+from streams.sync.provider import ProviderError
 from tests.sync.house import NOW_MS, House
 
 MINUTE_MS = 60_000
@@ -25,6 +27,7 @@ class List:
         self.growth = list(growth)
         self.by_arrival = by_arrival
         self.page_max = page_max
+        self.list_name = "a list"
         self.every_ms = MINUTE_MS
         self.now_ms = NOW_MS - 30 * 24 * 60 * MINUTE_MS
         self.entries: list[tuple[int, str]] = []  # in the order of arrival
@@ -54,7 +57,7 @@ def _entry(dated_ms: int, id: str) -> msgspec.Raw:
 async def _run(house: House, list_: List, sync_max: int) -> bool:
     how = Settings(sync_max=sync_max, sync_overlap_s=OVERLAP_MS / 1000)
     provider: Any = list_
-    return await read_list("acme", provider, house, Intake("acme", house), how, list_.now_ms)
+    return await read_list("acme", provider, house, Intake("acme", house, list_.now_ms), how, list_.now_ms)
 
 
 async def _walk(house: House, list_: List, sync_max: int) -> None:
@@ -119,6 +122,40 @@ async def test_a_cut_run_goes_on_where_it_was():
         cut.append(await _run(house, list_, 1000))
         assert len(house.known) == count
     assert cut == [True, True, False]
+
+
+async def test_another_list_is_read_from_its_front():
+    """Another key or provider has another list: what was read of the one before says nothing of it."""
+    list_, house = List([], by_arrival=False, page_max=100), House()
+    list_.arrive(50, 0)
+    assert not await _run(house, list_, 1000)
+    other = List([], by_arrival=False, page_max=100)
+    other.list_name, other.now_ms = "another", list_.now_ms - 30 * OVERLAP_MS
+    other.entries = [(other.now_ms - number * OVERLAP_MS, f"gen-other-{number}") for number in range(250)]
+    assert not await _run(house, other, 1000)
+    assert len(house.known) == 300
+
+
+async def test_a_list_without_pages_ends():
+    """One that answers every offset with its first page is a failure, and not read for ever."""
+    list_ = List([], by_arrival=False, page_max=100)
+    list_.arrive(250, 0)
+    whole = list_.page
+    list_.page = lambda _, limit: whole(0, limit)  # type: ignore[method-assign]
+    house = House()
+    with pytest.raises(ProviderError, match="has no pages"):
+        await _run(house, list_, 1000)
+    assert len(house.known) == 100
+
+
+async def test_a_page_that_comes_again_is_no_end():
+    """As many come in as a page has, and the next page has the same entries: the walk goes on."""
+    list_ = List([(0, 0), (100, 0), (0, 0)], by_arrival=False, page_max=100)
+    list_.arrive(250, 0)
+    house = House()
+    while await _run(house, list_, 1000):
+        pass
+    assert len(house.known) >= 250
 
 
 def test_a_future_date_does_not_stop_the_next_walk_short():

@@ -215,6 +215,8 @@ async def test_no_key_in_any_word(account, fake, caplog):
         ("\u0667", 0),
         ("9" * 5000, 999_999_999),
         ("Fri, 99 Nov 99999 99:99:99 GMT", 0),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", 0),
+        ("Thu, 01 Jan 2026 00:00:00 +99999999999999", 0),
     ],
 )
 def test_retry_after(text, wanted_s):

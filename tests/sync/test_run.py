@@ -1,7 +1,9 @@
 """Whole runs of the sync against both fake providers: everything once, with the provider's figures."""
 
 import random
+from dataclasses import replace
 
+from streams import times
 from streams.errors import LogFull
 from streams.sync.readback import BATCH
 from tests.providers.account import Account
@@ -10,6 +12,7 @@ from tests.providers.listing import ROUTE, Listing
 from tests.sync.house import NOW_MS, House, event_of, settings, synced
 
 MINUTE_MS = 60_000
+DAY_MS = 86_400_000
 
 
 def account_of(count: int, organization: str = "acme", management_key: str = "") -> Account:
@@ -155,6 +158,41 @@ async def test_one_id_for_which_the_provider_is_always_down():
         reports = [await synced(house, account, settings(fake)) for _ in range(2)]
     assert [("500" in report.error) for report in reports] == [True, False]
     assert list(house._awaited("acme")) == [first]
+
+
+async def test_an_id_that_is_refused_is_not_the_keys_trouble():
+    """A 403 of one generation, another account's say, stops neither this run nor the ones that follow."""
+    account, house = account_of(30), House()
+    deliver(house, account, 1)
+    first = next(iter(house.known))
+    with Documented([account], now_ms=NOW_MS) as fake:
+        whole, refused = fake.answer, account.call(first)
+        assert refused is not None
+        fake.answer = lambda body: fake.error(403, "Forbidden") if first.encode() in body else whole(body)
+        report = await synced(house, account, settings(fake))
+    assert (report.error, report.amended, report.failed, report.awaited) == ("", 29, 1, 1)
+
+
+async def test_a_provider_that_wants_to_be_left_alone():
+    """How long it wants that for is in the report, a day at most: whoever begins runs keeps to it."""
+    account, house = account_of(3), House()
+    deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        for retry_after, wait_ms in (("3600", 3_600_000), ("999999999", 86_400_000)):
+            fake.trouble.limited, fake.trouble.retry_after = 8, retry_after
+            report = await synced(house, account, settings(fake))
+            assert 0 <= report.not_before_ms - NOW_MS - wait_ms < 60_000
+        fake.trouble.limited = 0
+        assert (await synced(house, account, settings(fake))).not_before_ms == 0
+
+
+async def test_one_dated_far_ahead():
+    """What the ledger refuses for its date is counted as failed, and not published again by each run."""
+    account, house = account_of(2), House()
+    account.calls[1] = replace(account.calls[1], created_ns=(NOW_MS + 2 * DAY_MS) * times.MS_NS)
+    with Listing([account]) as fake:
+        report = await synced(house, account, settings(fake, provider_list=ROUTE))
+    assert (report.synced_generations, report.failed) == (1, 1)
 
 
 async def test_an_id_that_somebody_else_holds():

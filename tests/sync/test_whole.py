@@ -256,3 +256,24 @@ def test_a_list_is_read_until_there_is_nothing_left(tmp_path: Path) -> None:
         site.assert_steady()
         assert provider.asked()[429] > 0
         assert provider.asked()[503] > 0
+
+
+def test_a_squatted_id_is_taken_over_by_its_id(tmp_path: Path) -> None:
+    """Without a list, too: who claimed it in vain asks for it, and the provider's word moves the money."""
+    account = made_account(2)
+    squatted, own = account.calls
+    with (
+        Documented([account]) as provider,
+        running(tmp_path / "data", **SETTINGS, GENLEDGER_PROVIDER_URL=provider.url) as service,
+    ):
+        site = Site(service)
+        service.post("/api/v1/generations", squatted.event("mallory", cost="0"))
+        for call in (squatted, own):
+            service.post("/api/v1/generations", call.event("acme", cost=None))
+        settle(service)
+        report = site.sync()
+        assert (report["amended"], report["awaited"], report["error"]) == (2, 0, "")
+        site.assert_counted(account.calls)
+        rows = service.get("/api/v1/usage/models?org=mallory")["rows"]
+        assert sum(row["total_requests"] for row in rows) == 0
+        site.assert_steady()
