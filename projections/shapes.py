@@ -1,0 +1,124 @@
+"""What the read routes answer, for the OpenAPI document: one type for each JSON body.
+
+Rows come from the views as they are; tests/fuzz holds every answer against its type, names included.
+Money is decimal text of dollars, times are seconds since 1970 unless they are text.
+"""
+
+import msgspec
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """One day's sums."""
+
+    id: str
+    client_org_id: str
+    usage_date: str
+    total_tokens: int
+    total_requests: int
+    raw_cost: str
+    markup_cost: str
+    prompt_tokens: int
+    completion_tokens: int
+    unpriced_requests: int
+    created_at: int
+    updated_at: int
+
+
+class DayRow(Figures):
+    """An organisation's day; no model leads where nothing is counted any more."""
+
+    primary_model: str | None
+    unique_users: int
+
+
+class UserRow(Figures):
+    """A user's day."""
+
+    user_id: str
+    openrouter_user_id: str
+
+
+class ModelRow(Figures):
+    """A model's day."""
+
+    model_name: str
+    provider: str | None
+
+
+class Daily(msgspec.Struct):
+    """Days of organisations; `truncated`: there are more than an answer may hold."""
+
+    rows: list[DayRow]
+    truncated: bool
+
+
+class Users(msgspec.Struct):
+    """Days of users."""
+
+    rows: list[UserRow]
+    truncated: bool
+
+
+class Models(msgspec.Struct):
+    """Days of models."""
+
+    rows: list[ModelRow]
+    truncated: bool
+
+
+class LiveRow(msgspec.Struct):
+    """An organisation's counters of its own today."""
+
+    client_org_id: str
+    current_date: str
+    today_tokens: int
+    today_requests: int
+    today_raw_cost: str
+    today_markup_cost: str
+    today_unpriced_requests: int
+    timezone: str
+    last_updated: int
+
+
+class LiveCounters(msgspec.Struct):
+    """Today's counters."""
+
+    rows: list[LiveRow]
+    truncated: bool
+
+
+class PartitionBooks(msgspec.Struct):
+    """What became of a partition's records, by fate."""
+
+    partition: int
+    records: int
+    read: int
+    in_flight: int
+    residue: int
+    fates: dict[str, int]
+
+
+class Books(msgspec.Struct):
+    """The books of every partition."""
+
+    balanced: bool
+    partitions: list[PartitionBooks]
+
+
+class ConflictRow(msgspec.Struct):
+    """An id that two organisations claimed; null is one whom the caller may not know."""
+
+    id: str
+    holder: str | None
+    claimant: str | None
+    times: int
+    taken_over: bool
+    first_at: str
+    last_at: str
+
+
+class Conflicts(msgspec.Struct):
+    """The latest first."""
+
+    rows: list[ConflictRow]
+    truncated: bool
