@@ -108,6 +108,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     # The how-manieth record of its partition: offsets have gaps on Kafka, the books count. 0: not said.
     number: int = 0
     # Of a conflict: whose the id was, and who claims it; "" of the ledger's own copy of what counted before.
+    # Of a held version, where the organisation believes what the provider tells the sync: whose it is.
     holder: str = ""
     claimant: str = ""
 

@@ -23,6 +23,7 @@ from streams.log.partition import partition_of
 from streams.money import marked_up
 from streams.records import Carried
 from streams.rules import Rules
+from streams.truth import SYNC
 
 ERROR_LENGTH_MAX = 500
 # What a record needs to be published again as it was.
@@ -266,7 +267,18 @@ def _doubted(after: Known, fresh: Known, doubt: str, record: Record, here: Here)
     if records.header(record, records.KIND) == records.WINNER:
         return Decision("republished", held, publish=publish)
     detail = doubt[:ERROR_LENGTH_MAX]
-    return Decision("quarantined", held, publish=publish, reason="source", detail=detail, keep_bytes=True)
+    event = fresh.winner
+    # Where the provider is believed, its own word is what counts the call: the sync is to ask for it.
+    sources = here.rules.believed(event.organization, event.model, _date_ns(fresh), record.time_ms)
+    return Decision(
+        "quarantined",
+        held,
+        publish=publish,
+        reason="source",
+        detail=detail,
+        keep_bytes=True,
+        claimant=event.organization if SYNC in sources else "",
+    )
 
 
 def _unknown(fresh: Known, doubt: str, record: Record, here: Here) -> Decision:

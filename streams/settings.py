@@ -78,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sync_max: int = 1000
     sync_overlap_s: float = 3600.0
     sync_days: int = 30
+    sync_timeout_s: float = 900.0
     provider_url: str = "https://openrouter.ai/api/v1"
     provider_list: str = ""
     provider_id_prefix: str = "gen-"
@@ -200,6 +201,11 @@ TABLE = (
         "sync_overlap_s", "GENLEDGER_SYNC_OVERLAP_S", "how much of the list is read again, for late ones"
     ),
     Setting("sync_days", "GENLEDGER_SYNC_DAYS", "how many days back the provider is asked for an id"),
+    Setting(
+        "sync_timeout_s",
+        "GENLEDGER_SYNC_TIMEOUT_S",
+        "how long one organisation's run may take; what it has found is published, the next goes on",
+    ),
     Setting("provider_url", "GENLEDGER_PROVIDER_URL", "the provider's API, as OpenRouter's"),
     Setting(
         "provider_list",

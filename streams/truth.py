@@ -16,6 +16,8 @@ from streams.generation import TEXT_BYTES_MAX
 # A prefix, and the sources that are believed of the models which begin with it.
 Rule = tuple[str, tuple[str, ...]]
 
+# What the provider tells when it is asked: the source of what the sync publishes.
+SYNC = "sync"
 RULES_MAX = 64
 SOURCES_MAX = 8
 TRUTH_BYTES_MAX = 8192

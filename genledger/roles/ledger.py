@@ -30,7 +30,7 @@ from streams.rules import Rules
 from streams.seen import SeenTable
 from streams.settings import Settings
 from streams.slots import take_slot
-from streams.sync import intake
+from streams.truth import SYNC
 
 ALL = -1
 
@@ -157,7 +157,7 @@ def _counts_by_sync(known: Known, rules: Rules) -> bool:
     winner, now_ms = known.winner, clock.now_ms()
     date_ns = winner.created_ns if winner.created_ns is not None else known.dated_ns or 0
     sources = rules.believed(winner.organization, winner.model, date_ns, now_ms)
-    return not sources or intake.NAME in sources
+    return not sources or SYNC in sources
 
 
 def _trouble(app: App, table: SeenTable) -> str:

@@ -5,6 +5,7 @@ POST /api/v1/sync {"organization": "acme"}                  202: begun, GET tell
 GET  /api/v1/reconcile/provider?org=acme&day=2026-11-20
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,13 +23,15 @@ from streams.gateway.items import JSON
 from streams.gateway.openapi import SMALL_WRITE
 from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded
 from streams.settings import Settings
-from streams.sync.activity import Residue, compare
+from streams.sync.activity import Activity, Residue, compare
 from streams.sync.provider import Provider, ProviderError
 from streams.sync.run import ACTIVITY_DAYS_MAX
 
 REPORTS_SHOWN = 50
 AWAITED_SHOWN = 20
 BODIES_MAX = 16
+ACCOUNT_AGE_S = 60.0
+ACCOUNTS_MAX = 256
 
 _ORGANIZATION = ("org", "the organisation's id; all that the key may read unless given")
 _MANAGEMENT = "the organisation has no management key: orgs set --management-key"
@@ -125,6 +128,8 @@ class SyncRoutes:
         )
         self._room = bodies.Room(BODIES_MAX, BODIES_MAX * SMALL_BODY_BYTES_MAX)
         self._days = min(settings.sync_days, ACTIVITY_DAYS_MAX)
+        self._asking: dict[str, asyncio.Lock] = {}
+        self._accounts: dict[tuple[str, str], tuple[float, Sequence[Activity]]] = {}
 
     @property
     def _syncs(self) -> Syncs:
@@ -183,7 +188,7 @@ class SyncRoutes:
             provider, ours = await self._syncs.day(organization, day)
             if not provider.has_management_key:
                 raise Refusal(409, "no_management_key", _MANAGEMENT, "org")
-            theirs = [row for one in _around(day) for row in await _told(provider, one)]
+            theirs = [row for one in _around(day) for row in await self._account(organization, provider, one)]
         except GenledgerError as error:
             raise Refusal(503, "provider", str(error), retry_after_s=60) from None
         found = [row for row in compare(theirs, ours) if row.day == day]
@@ -191,15 +196,26 @@ class SyncRoutes:
             200, {"organization": organization, "day": day, "rows": [_row_of(one) for one in found]}
         )
 
+    async def _account(self, organization: str, provider: Provider, day: str) -> Sequence[Activity]:
+        """The provider's account of a day; none of one that is not over, or is before the first it tells of.
 
-async def _told(provider: Provider, day: str) -> Sequence[Any]:
-    """The provider's account of a day; none of one that is not over, or is before the first it tells of."""
-    if not _ago(ACTIVITY_DAYS_MAX) <= day <= _ago(1):
-        return ()
-    try:
-        return await provider.activity(day)
-    except ProviderError as error:
-        raise GenledgerError(f"the provider's activity of {day}: {error}") from None
+        One question at a time for an organisation, and an answer stands for a while: whoever may read here
+        could else ask more of the provider than it bears.
+        """
+        if not _ago(ACTIVITY_DAYS_MAX) <= day <= _ago(1):
+            return ()
+        async with self._asking.setdefault(organization, asyncio.Lock()):
+            known = self._accounts.get((organization, day))
+            if known is not None and clock.monotonic_s() - known[0] < ACCOUNT_AGE_S:
+                return known[1]
+            try:
+                rows = await provider.activity(day)
+            except ProviderError as error:
+                raise GenledgerError(f"the provider's activity of {day}: {error}") from None
+            if len(self._accounts) >= ACCOUNTS_MAX:
+                del self._accounts[next(iter(self._accounts))]
+            self._accounts[organization, day] = clock.monotonic_s(), rows
+            return rows
 
 
 def _ago(days: int) -> str:

@@ -21,7 +21,7 @@ from streams.errors import BadEvent
 from streams.sources.interface import Fields
 
 # More than a body of real spans has, at the size that the door takes: an attribute is two objects.
-OBJECTS_MAX = 1_000_000
+OBJECTS_MAX = 250_000
 TOP = "resourceSpans"
 
 Value = str | int | bool | list[str] | msgspec.Raw

@@ -25,7 +25,7 @@ from streams.sources.interface import Fields
 
 NEEDED = "protobuf needs the extra `otlp`: pip install 'genledger[otlp]'; or send OTLP as JSON"
 # Those of a body of the size that the door takes, of spans with a hundred attributes each.
-FIELDS_MAX = 1_000_000
+FIELDS_MAX = 500_000
 VALUE_BYTES_MAX = 65_536
 
 _SEVEN_BITS, _VARINT_BITS_MAX = 0x7F, 70

@@ -18,8 +18,7 @@ from streams.errors import BadEvent
 from streams.generation import Generation
 from streams.sources import openrouter
 from streams.sync.interface import Ledger
-
-NAME = "sync"
+from streams.truth import SYNC
 
 Verdict = Literal["synced", "amended", "duplicate"]
 
@@ -27,7 +26,7 @@ Verdict = Literal["synced", "amended", "duplicate"]
 def event_of(data: msgspec.Raw, organization: str) -> Generation:
     """The provider's record of a generation as a reconciled event of the key's organisation."""
     event = generation.decode(openrouter.generation_of(data, organization))
-    return msgspec.structs.replace(event, organization=organization, authority="reconciled", source=NAME)
+    return msgspec.structs.replace(event, organization=organization, authority="reconciled", source=SYNC)
 
 
 def verdict(event: Generation, winner: Generation | None) -> Verdict:

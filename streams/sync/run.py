@@ -7,6 +7,7 @@ tried, for it may be another route that is down. Only a refused key, or a provid
 wants to be left alone, ends the whole run: then the next part would fail in the same way.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from streams import times
@@ -35,7 +36,7 @@ async def run(
     """Read what there is to be read, publish what is new, and say how it went."""
     started_s = monotonic_s()
     one = _Run(organization, provider, state, ledger, settings, now_ms)
-    await one.parts()
+    await one.in_time()
     return Report(
         organization=organization,
         started_ms=now_ms,
@@ -78,6 +79,16 @@ class _Run:
         self.truncated = False
         self.errors: list[str] = []
         self.not_before_ms = 0
+
+    async def in_time(self) -> None:
+        """The parts, for as long as a run may take: others wait for its place."""
+        try:
+            async with asyncio.timeout(self._settings.sync_timeout_s):
+                await self.parts()
+        except TimeoutError:
+            self.errors.append(
+                f"the run took longer than {self._settings.sync_timeout_s:g} s: the next goes on"
+            )
 
     async def parts(self) -> None:
         """Each part that this provider and this key have."""

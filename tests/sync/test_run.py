@@ -272,6 +272,20 @@ async def test_openmeter_4902_an_id_that_could_not_be_published_is_asked_for_aga
     house.holds(account)
 
 
+async def test_a_run_has_an_end():
+    """A provider that is slow to each request holds its place for a bounded time; what it told is published."""
+    account, house = account_of(40), House()
+    house.take([event_of(call, "acme", cost=None) for call in account.calls])
+    with Documented([account], now_ms=NOW_MS) as fake:
+        fake.trouble.slow_s = 0.2
+        report = await synced(house, account, settings(fake, sync_timeout_s=0.1))
+        assert "took longer than 0.1 s" in report.error
+        fake.trouble.slow_s = 0.0
+        report = await synced(house, account, settings(fake))
+    assert (report.error, report.awaited) == ("", 0)
+    house.holds(account)
+
+
 async def test_a_key_that_is_refused():
     """The run ends with a plain word, after one request."""
     account = account_of(5)

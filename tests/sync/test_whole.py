@@ -223,6 +223,22 @@ def _reconcile(service: Service, day: str) -> tuple[int, Any]:
     return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr
 
 
+def test_where_the_provider_is_believed_its_word_counts_a_call(tmp_path: Path) -> None:
+    """Of `--truth "*=sync"` a webhook counts nothing, and leads the sync to the id: read back, it counts."""
+    account = made_account(20)
+    with (
+        Documented([account]) as provider,
+        running(tmp_path / "data", **SETTINGS, GENLEDGER_PROVIDER_URL=provider.url) as service,
+    ):
+        site = Site(service)
+        service.post("/api/v1/organizations", {"id": "acme", "truth": "*=sync", "effective": "2026-01-01"})
+        service.post("/api/v1/generations", [call.event("acme", source="litellm") for call in account.calls])
+        site.assert_counted([])
+        assert site.sync()["synced_generations"] == len(account.calls)
+        site.assert_counted(account.calls)
+        site.assert_steady()
+
+
 def test_a_list_is_read_until_there_is_nothing_left(tmp_path: Path) -> None:
     """Pages that grow as they are read, 429s, an outage halfway, runs cut by their limit: all counts once."""
     account = made_account()
