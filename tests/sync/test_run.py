@@ -273,7 +273,7 @@ async def test_openmeter_4902_an_id_that_could_not_be_published_is_asked_for_aga
 
 
 async def test_a_run_has_an_end():
-    """A provider that is slow to each request holds its place for a bounded time; what it told is published."""
+    """A provider slow to each request holds its place for a bounded time; what it told is published."""
     account, house = account_of(40), House()
     house.take([event_of(call, "acme", cost=None) for call in account.calls])
     with Documented([account], now_ms=NOW_MS) as fake:
