@@ -5,7 +5,7 @@ from typing import Any
 from cyclopts import App
 
 from genledger.options import Json, Service
-from genledger.output import print_json, print_rows
+from genledger.output import print_json, print_rows, visible
 
 app = App(
     name="status",
@@ -27,6 +27,8 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
         if found.get("proof"):
             print(told_of(found["proof"]))
+        for report in (found.get("sync") or {}).values():
+            print(synced_of(report))
     return 0 if all(state == "ok" for state in found["roles"].values()) else 1
 
 
@@ -36,6 +38,18 @@ def told_of(proof: dict[str, Any]) -> str:
         "the views held" if proof["holds"] else f"{proof['differences']} DIFFERENCES: see `genledger prove`"
     )
     return f"last proof {proof['time']}: {found}, {proof['records']} records, digest {proof['digest']}"
+
+
+def synced_of(report: dict[str, Any]) -> str:
+    """The last run of one organisation's sync in a line."""
+    head = f"last sync of {visible(report['organization'])} {report['started_at']}"
+    if report["error"]:
+        return f"{head}: FAILED: {visible(report['error'])}"
+    missing = "" if report["missing"] is None else f", {report['missing']} missing"
+    return (
+        f"{head}: {report['synced_generations']} new, {report['amended']} amended,"
+        f" {report['awaited']} awaited{missing}"
+    )
 
 
 def rows_of(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -191,7 +191,7 @@ def _told(response: Any, *, priced: bool) -> dict[str, Any]:
     return {**kept, "usage": figures, "choices": choices, "status": getattr(response, "status", None)}
 
 
-class Stream:
+class _Metered:
     """A stream of the SDK; what is not metering is the stream's own."""
 
     def __init__(self, stream: Any, meter: Meter, call: Call) -> None:
@@ -205,6 +205,10 @@ class Stream:
     def __del__(self) -> None:
         # Dropped before its end.
         self._meter.record(self._call)
+
+
+class Stream(_Metered):
+    """One that is read in a loop."""
 
     def __iter__(self) -> Self:
         return self
@@ -237,20 +241,8 @@ class Stream:
             self._meter.record(self._call)
 
 
-class AsyncStream:
+class AsyncStream(_Metered):
     """The same, awaited."""
-
-    def __init__(self, stream: Any, meter: Meter, call: Call) -> None:
-        self._stream = stream
-        self._meter = meter
-        self._call = call
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def __del__(self) -> None:
-        # Dropped before its end.
-        self._meter.record(self._call)
 
     def __aiter__(self) -> Self:
         return self

@@ -116,13 +116,13 @@ def compare(theirs: Iterable[Activity], ours: Iterable[Day]) -> list[Residue]:
     sides: dict[Key, _Side] = {}
     for row in theirs:
         side = sides.setdefault((row.day, row.model, names.provider(row.model, row.provider)), _Side())
-        side.theirs += _theirs(row)
+        side.theirs += _figures(row)
     days = [row.day for row in theirs]
     for day in ours:
         model = names.model(day.model)
         key = day.day, model, names.provider(model, day.provider)
         side = sides.setdefault(key, _Side())
-        side.ours += _ours(day)
+        side.ours += _figures(day)
         side.unpriced += day.unpriced_requests
         side.awaited += day.awaited_requests
     # A day that is not over is told of by nobody, and has nothing to give to the one before it.
@@ -136,7 +136,7 @@ def missing(rows: Iterable[Residue]) -> int:
     return sum(row.causes.get("missing_here", NONE).requests for row in rows)
 
 
-def _theirs(row: Activity) -> Figures:
+def _figures(row: Activity | Day) -> Figures:
     return Figures(
         row.requests,
         row.prompt_tokens,
@@ -144,17 +144,6 @@ def _theirs(row: Activity) -> Figures:
         row.reasoning_tokens,
         row.cost_nano,
         row.upstream_cost_nano,
-    )
-
-
-def _ours(day: Day) -> Figures:
-    return Figures(
-        day.requests,
-        day.prompt_tokens,
-        day.completion_tokens,
-        day.reasoning_tokens,
-        day.cost_nano,
-        day.upstream_cost_nano,
     )
 
 

@@ -12,9 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from genledger.commands.status import synced_of
 from genledger.commands.sync import CutOff, run_now
 from genledger.roles import sync as roles
-from genledger.roles.sync import Syncs
+from genledger.roles.sync import Syncs, told_of
 from genledger.roles.sync_routes import sync_routes
 from genledger.watch import Watch
 from projections.stores.readback import Readback
@@ -230,3 +231,13 @@ async def test_no_cookie_goes_from_one_organisation_to_another(
                 await ended(syncs)
     assert len(seen) >= 2
     assert not any(seen)
+
+
+def test_status_tells_each_organisations_last_run_in_a_line() -> None:
+    """How much is new, amended, awaited and missing; of one that failed, why."""
+    report = told_of(Report(organization="acme", started_ms=0, amended=2, awaited=3, missing=4))
+    assert (
+        synced_of(report) == "last sync of acme 1970-01-01T00:00:00Z: 0 new, 2 amended, 3 awaited, 4 missing"
+    )
+    failed = told_of(Report(organization="acme", started_ms=0, error="the provider refuses the key"))
+    assert synced_of(failed).endswith("FAILED: the provider refuses the key")
