@@ -171,7 +171,7 @@ TABLE = (
         "webhook_secrets",
         "GENLEDGER_WEBHOOK_SECRETS",
         "one a line, or parted by `;`: source, organisation (* for all), secret. Two of one organisation:"
-        " a rotation",
+        " a rotation; better a file: GENLEDGER_WEBHOOK_SECRETS_FILE",
         secret=True,
     ),
     Setting(

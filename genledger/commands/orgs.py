@@ -6,7 +6,9 @@ from cyclopts import App, Parameter
 
 from genledger.client import NOT_FOUND, Client, Refused, segment
 from genledger.options import Json, Service, WrongUse
-from genledger.output import print_json, print_rows, visible
+from genledger.output import print_json, print_rows, say, visible
+from streams import sources
+from streams.truth import SYNC
 
 app = App(
     name="orgs",
@@ -19,6 +21,8 @@ app = App(
 )
 
 ROUTE = "/api/v1/organizations"
+# What our own sources are called. A producer may give its events another name: so one is noted, not refused.
+SOURCES = (*dict.fromkeys(one.NAME for known in sources.BY_ROUTE.values() for one in known), SYNC)
 COLUMNS = [
     *("id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"),
     *("management_key", "truth"),
@@ -76,6 +80,7 @@ Effective = Annotated[
     help_prologue="""Examples:
   genledger orgs create acme
   genledger orgs create acme --name "Acme Ltd" --markup 1.3 --timezone Europe/Warsaw
+  genledger orgs create acme --provider-key env:ACME_OPENROUTER_KEY
 """
 )
 def create(
@@ -119,6 +124,7 @@ def create(
     help_prologue="""Examples:
   genledger orgs set acme --markup 1.25 --effective 2026-12-01
   genledger orgs set acme --monthly-limit 500
+  genledger orgs set acme --provider-key env:ACME_OPENROUTER_KEY --management-key file:/run/secrets/acme-mgmt
   genledger orgs set acme --truth "anthropic/=litellm" --truth "openai/=opentelemetry|sync"
   genledger orgs set acme --no-active
 """,
@@ -179,7 +185,18 @@ def _post(id: str, values: dict[str, Any], service: Service, *, json: bool) -> i
         print_json(found)
     else:
         _tell_change(found)
+    _tell_strangers(given.get("truth", ""))
     return 0
+
+
+def _tell_strangers(truth: str) -> None:
+    """A note for each believed source that is none of ours: a slip there would quarantine all its calls."""
+    named = dict.fromkeys(name for rule in truth.split() for name in rule.rpartition("=")[2].split("|"))
+    for name in (visible(name) for name in named if name not in SOURCES):
+        say(
+            f"note: {name} is none of our own sources ({', '.join(SOURCES)}): only events whose source is"
+            f' "{name}" will count'
+        )
 
 
 def _tell_change(organization: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ app = App(
 )
 
 DIFFERENT = 3
-NO_KEY = "no_management_key"
+FAILED = 1
+# There is no management key, or the provider does not answer.
+NO_ACCOUNT = frozenset(("no_management_key", "provider"))
 # Less than a nano-dollar for each request: the provider rounds its sum, we round each cost.
 NO_DIFFERENCE = frozenset(("rounding",))
 COLUMNS = ("organization", "model", "provider", "requests", "ours", "theirs", "difference", "because")
@@ -63,6 +65,9 @@ def reconcile(
         if fix:
             run_now(client, org, everything=True)
         found = [_compared(client, org, day)] if org else _all_compared(client, day)
+    if not found:
+        say("nothing was compared")
+        return FAILED
     if json:
         print_json(found)
     else:
@@ -81,7 +86,7 @@ def _all_compared(client: Client, day: str) -> list[dict[str, Any]]:
         try:
             found.append(_compared(client, one["organization"], day))
         except Refused as refused:
-            if refused.code != NO_KEY:
+            if refused.code not in NO_ACCOUNT:
                 raise
             say(f"{visible(one['organization'])}: {refused}")
     return found

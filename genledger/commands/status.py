@@ -18,7 +18,10 @@ app = App(
 
 @app.default
 def status(*, service: Service = Service(), json: Json = False) -> int:
-    """Show each role, whether it is well, and how many records it is behind. Exit code 1 if one is not."""
+    """Show each role, whether it is well, and how many records it is behind. Exit code 1 if one is not.
+
+    Alarms, the last proof and the last runs of the sync stand below; they don't change the exit code.
+    """
     with service.client() as client:
         found = client.get("/api/v1/status")
     if json:
@@ -27,6 +30,8 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
         if found.get("proof"):
             print(told_of(found["proof"]))
+        for name, text in (found.get("alarms") or {}).items():
+            print(f"ALARM {name}: {text}")
         for report in (found.get("sync") or {}).values():
             print(synced_of(report))
     return 0 if all(state == "ok" for state in found["roles"].values()) else 1

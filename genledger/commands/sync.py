@@ -26,20 +26,19 @@ class CutOff(GenledgerError):
 
 
 LOOK_EVERY_S = 0.3
-COLUMNS = (
-    "organization",
-    "started_at",
-    "synced_generations",
-    "amended",
-    "duplicates_skipped",
-    "total_fetched",
-    "failed",
-    "not_found",
-    "awaited",
-    "missing",
-    "truncated",
-    "seconds",
-)
+# The table's headings, for a terminal's width; --json has all that a report says.
+COLUMNS = {
+    "organization": "organization",
+    "started_at": "started_at",
+    "synced_generations": "new",
+    "amended": "amended",
+    "duplicates_skipped": "known",
+    "failed": "failed",
+    "not_found": "not_found",
+    "awaited": "awaited",
+    "missing": "missing",
+    "seconds": "seconds",
+}
 
 
 @app.default
@@ -68,7 +67,10 @@ def sync(
     if json:
         print_json(reports)
     else:
-        print_rows(reports, COLUMNS, "table")
+        rows = [{head: report[name] for name, head in COLUMNS.items()} for report in reports]
+        print_rows(rows, list(COLUMNS.values()), "table")
+    if not reports:
+        say("there was no run yet: each organisation that has a provider key gets one at once")
     for report in reports:
         if report["error"]:
             say(f"{visible(report['organization'])}: {visible(report['error'])}")

@@ -23,7 +23,7 @@ from genledger.watch import Watch
 from projections.stores.readback import Readback
 from streams import clock, metrics, times
 from streams.directory import Directory
-from streams.errors import GenledgerError
+from streams.errors import GenledgerError, SettingError
 from streams.log.interface import Log
 from streams.organizations import ALL_KNOWN_MS, Organization, value_at
 from streams.references import resolve
@@ -135,7 +135,10 @@ class Syncs:
         await self._read_on()
         day_ns = times.midnight_ns(day, "UTC")
         first, last = (times.day_of(day_ns + n * times.DAY_NS, "UTC") for n in (-1, 1))
-        return self._provider(organization), await self.memory.days(organization, first, last)
+        provider, absent = self._provider(organization)
+        if absent:
+            raise GenledgerError(absent)
+        return provider, await self.memory.days(organization, first, last)
 
     async def _go_on(self) -> None:
         while True:
@@ -164,10 +167,10 @@ class Syncs:
             try:
                 report = await self._synced(organization, everything=everything)
             except GenledgerError as error:
-                report = Report(organization=organization, started_ms=started_ms, error=str(error))
+                report = await self._failed(organization, started_ms, str(error))
             except Exception as error:  # one organisation's run is not the others', whatever it is
                 _logger.exception("the sync of one organisation failed")
-                report = Report(organization=organization, started_ms=started_ms, error=type(error).__name__)
+                report = await self._failed(organization, started_ms, type(error).__name__)
             seconds = round(clock.monotonic_s() - started_s, 3)
             report = msgspec.structs.replace(report, seconds=seconds)
             self._last[organization] = report
@@ -175,6 +178,11 @@ class Syncs:
             await self.memory.keep_report(report)
             if report.truncated and not report.error:
                 self._due_s[organization] = clock.monotonic_s() + AGAIN_S
+
+    async def _failed(self, organization: str, started_ms: int, error: str) -> Report:
+        """The report of a run that could not begin."""
+        awaited = await self.memory.awaited(organization)
+        return Report(organization=organization, started_ms=started_ms, error=error, awaited=awaited)
 
     def _not_before_ms(self, organization: str) -> int:
         """Until when the provider wants to be left alone; 0 when it does not, or no longer."""
@@ -187,21 +195,18 @@ class Syncs:
         if not_before_ms := self._not_before_ms(organization):
             at = times.text_of(not_before_ms // 1000 * times.SECOND_NS)
             error = f"the provider wants to be left alone until {at}"
-            return Report(
-                organization=organization,
-                started_ms=clock.now_ms(),
-                error=error,
-                awaited=await self.memory.awaited(organization),
-                not_before_ms=not_before_ms,
-            )
+            report = await self._failed(organization, clock.now_ms(), error)
+            return msgspec.structs.replace(report, not_before_ms=not_before_ms)
         await self._read_on()
         settings, now_ms = self._settings, clock.now_ms()
         if everything:
             await self.memory.hurry(organization)
             settings = msgspec.structs.replace(settings, sync_overlap_s=settings.sync_days * 86_400.0)
-        provider = self._provider(organization)
+        provider, absent = self._provider(organization)
         state = UpToDate(self.memory, self._read_on)
-        return await run(organization, provider, state, self._ledger, settings, now_ms)
+        report = await run(organization, provider, state, self._ledger, settings, now_ms)
+        errors = "; ".join(text for text in (report.error, absent) if text)
+        return msgspec.structs.replace(report, error=errors)
 
     async def _read_on(self) -> None:
         """`usage`, for all organisations with a key: once for those that begin together."""
@@ -210,19 +215,19 @@ class Syncs:
             day = first_day(self._settings, clock.now_ms())
             await self.memory.follow(self._log, names, self._settings.provider_id_prefix, day)
 
-    def _provider(self, organization: str) -> Provider:
+    def _provider(self, organization: str) -> tuple[Provider, str]:
+        """The provider with the organisation's keys; what is wrong with the one that may be absent."""
         now_ms = clock.now_ms()
         known = self._directory.organization(organization)
         reference = key_of(known, "provider_key", now_ms) if known else ""
         if known is None or not reference:
             raise GenledgerError(f"organisation {organization} has no provider key: orgs set --provider-key")
-        management = key_of(known, "management_key", now_ms)
-        return Provider(
-            self._session,
-            self._settings,
-            resolve(reference),
-            resolve(management) if management else "",
-        )
+        management, key, absent = key_of(known, "management_key", now_ms), "", ""
+        try:
+            key = resolve(management) if management else ""
+        except SettingError as error:  # generations can be read back without it
+            absent = f"the management key: {error}"
+        return Provider(self._session, self._settings, resolve(reference), key), absent
 
     async def _stop(self) -> None:
         running = list(self._running.values())

@@ -182,12 +182,12 @@ class SyncRoutes:
         """A UTC day of an organisation by the provider's own account, and by ours: what differs, and why"""
         organization = _readable(request)
         if organization not in self._syncs.organizations():
-            raise not_found("no organisation of that id has a provider key")
+            raise not_found(f"{organization} has no provider key: orgs set --provider-key env:NAME")
         day = _day_of(request, self._days)
         try:
             provider, ours = await self._syncs.day(organization, day)
             if not provider.has_management_key:
-                raise Refusal(409, "no_management_key", _MANAGEMENT, "org")
+                raise Refusal(409, "no_management_key", _MANAGEMENT)
             theirs = [row for one in _around(day) for row in await self._account(organization, provider, one)]
         except GenledgerError as error:
             raise Refusal(503, "provider", str(error), retry_after_s=60) from None
@@ -242,7 +242,7 @@ def _day_of(request: web.Request, days: int) -> str:
     except ValueError as error:
         raise invalid("day", str(error)) from None
     if not _ago(days) <= day <= _ago(1):
-        raise invalid("day", f"must be one of the last {days} UTC days that are over")
+        raise invalid("day", f"must be a UTC day from {_ago(days)} to {_ago(1)}")
     return day
 
 

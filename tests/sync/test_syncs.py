@@ -12,8 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from genledger.client import Client
 from genledger.commands.status import synced_of
 from genledger.commands.sync import CutOff, run_now
+from genledger.main import run
 from genledger.roles import sync as roles
 from genledger.roles.sync import Syncs, told_of
 from genledger.roles.sync_routes import sync_routes
@@ -26,6 +28,7 @@ from streams.organizations import Change, Organization
 from streams.sync.interface import Report
 from tests.providers.account import Account
 from tests.providers.documented import Documented
+from tests.providers.listing import ROUTE, Listing
 from tests.sync.house import House, settings
 
 
@@ -94,6 +97,21 @@ async def test_retry_after_is_kept_to_by_the_runs_that_follow(tmp_path: Path, ac
         assert len(fake.requests) == 1
     assert "left alone until" in last.error
     assert last.not_before_ms == first.not_before_ms > clock.now_ms() + 3_500_000
+
+
+async def test_a_management_key_that_is_absent_stops_only_what_needs_it(
+    tmp_path: Path, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generations are read back without it; the report says what is wrong with it."""
+    monkeypatch.delenv("M_KEY")
+    with Listing([account]) as fake:
+        async with made(tmp_path, settings(fake, provider_list=ROUTE), "acme") as syncs:
+            syncs.begin("acme")
+            await ended(syncs)
+            [report] = await syncs.memory.reports("acme", 10)
+    assert report.synced_generations == len(account.calls)
+    assert report.missing is None
+    assert report.error.startswith("the management key: env:M_KEY is not set")
 
 
 async def test_a_report_that_cannot_be_kept(tmp_path: Path, account: Account) -> None:
@@ -241,3 +259,25 @@ def test_status_tells_each_organisations_last_run_in_a_line() -> None:
     )
     failed = told_of(Report(organization="acme", started_ms=0, error="the provider refuses the key"))
     assert synced_of(failed).endswith("FAILED: the provider refuses the key")
+
+
+def test_status_shows_what_rings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alarm has a line below the table."""
+    told = {"roles": {"ledger": "ok"}, "lag": {"ledger": 0}, "alarms": {"the sync": "the last run failed"}}
+    assert _run_against({"/api/v1/status": told}, ["status"], monkeypatch) == 0
+    assert "ALARM the sync: the last run failed" in capsys.readouterr().out
+
+
+def test_nothing_compared_is_no_success(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an account to compare with, a nightly job must not take the silence for a match."""
+    told = {"/api/v1/sync": {"organizations": [], "last": [], "running": []}}
+    assert _run_against(told, ["reconcile", "--provider"], monkeypatch) == 1
+    assert "nothing was compared" in capsys.readouterr().err
+
+
+def _run_against(told: dict[str, Any], command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """A command's exit code, where the service says this."""
+    monkeypatch.setattr(Client, "get", lambda self, path, **query: told[path])
+    return run(command)
