@@ -734,6 +734,37 @@ def test_whom_an_organisation_believes_is_set_shown_and_lifted(monkeypatch, caps
     assert (acme["truth"], acme["management_key"]) == ("", "")
 
 
+@pytest.mark.parametrize("verb", ["create", "set"])
+def test_a_believed_source_that_is_none_of_ours_is_noted(verb, gateway, capsys):
+    """A misspelt --truth source is set, and a note on stderr says that only its own events will count."""
+    gateway.answers["POST", "/api/v1/organizations"] = {"id": "acme"}
+    rules = ["--truth", "anthropic/=litelm|sync", "--truth", "*=litelm|broadcast"]
+    assert run(["orgs", verb, "acme", *rules, "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"id": "acme"}
+    [note] = told.err.splitlines()
+    assert note.startswith("note: litelm is none of our own sources (")
+    assert note.endswith('): only events whose source is "litelm" will count')
+    named = note.partition("(")[2].partition(")")[0].split(", ")
+    ours = ["broadcast", "cloudevents", "litellm", "openrouter", "opentelemetry", "sync", "usage"]
+    assert sorted(named) == ours  # native events say what their producer wrote
+
+
+@pytest.mark.parametrize("rule", ["anthropic/=litellm", "openai/=opentelemetry|sync", "a=b=usage", ""])
+def test_a_believed_source_of_ours_needs_no_note(rule, gateway, capsys):
+    """A source that is ours, or a --truth that is lifted, is set without a word."""
+    gateway.answers["POST", "/api/v1/organizations"] = {"id": "acme"}
+    assert run(["orgs", "set", "acme", "--truth", rule]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_truth_that_is_refused_gets_no_note(gateway, capsys):
+    """What was not set is told of as refused, and not as set."""
+    gateway.refuse_with = 422
+    assert run(["orgs", "set", "acme", "--truth", "anthropic/=litelm"]) == 2
+    assert "note:" not in capsys.readouterr().err
+
+
 def test_a_file_is_published_onto_the_log_when_no_service_runs(monkeypatch, tmp_path, capsys):
     """Without a service, a file goes onto the log itself, each good line once, in its partition."""
     monkeypatch.setenv("GENLEDGER_PORT", "1")

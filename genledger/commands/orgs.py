@@ -21,8 +21,14 @@ app = App(
 )
 
 ROUTE = "/api/v1/organizations"
-# What our own sources are called. A producer may give its events another name: so one is noted, not refused.
-SOURCES = (*dict.fromkeys(one.NAME for known in sources.BY_ROUTE.values() for one in known), SYNC)
+# What our own sources write as an event's `source`. A producer may write another name there: so such a one is
+# noted, not refused. Native events say what their producer wrote, so `native` is a name like any other.
+SOURCES = (
+    *dict.fromkeys(
+        one.NAME for known in sources.BY_ROUTE.values() for one in known if one is not sources.native
+    ),
+    SYNC,
+)
 COLUMNS = [
     *("id", "name", "markup", "timezone", "monthly_limit", "billing_email", "provider_key", "active"),
     *("management_key", "truth"),
