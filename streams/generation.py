@@ -58,6 +58,7 @@ _PLAIN = {"int": "a whole number", "str": "text", "bool": "true or false", "obje
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 # Keys of the retention job's own records: a generation of such a name would be compacted away with them.
 RESERVED_IDS = ("horizon-", "balance-")
+ORGANIZATION_REQUIRED = "is required, in the event or by the API key"
 
 
 class Generation(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -216,7 +217,7 @@ def _check_thoroughly(event: Generation, text: str) -> None:
     if not event.id:
         raise BadEvent("id", "must not be empty")
     if not event.organization:
-        raise BadEvent("organization", "is required, in the event or by the API key")
+        raise BadEvent("organization", ORGANIZATION_REQUIRED)
     if not event.model and not event.void:
         raise BadEvent("model", "is required")
     if event.total_tokens < event.prompt_tokens + event.completion_tokens:

@@ -27,7 +27,10 @@ def resolve(reference: str, environ: Mapping[str, str] | None = None) -> str:
     if kind == "env" and colon:
         found = (os.environ if environ is None else environ).get(place, "").strip()
         if not found:
-            raise SettingError(f"env:{place} is not set, or empty")
+            raise SettingError(
+                f"env:{place} is not set, or empty, in the process that runs this: set it there and start it"
+                " again, or give file:PATH, which needs no restart"
+            )
         return found
     if kind == "file" and colon:
         return _read(place)

@@ -385,11 +385,21 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
     if settings.prove_at and _TIME_OF_DAY.fullmatch(settings.prove_at) is None:
         raise SettingError(f"GENLEDGER_PROVE_AT must be a time of day such as 02:30, not {settings.prove_at}")
+    _check_provider(settings)
     _check_kafka(settings)
     broker = settings.broker or f"sqlite:///{settings.data}/log"
     if not broker.startswith(("sqlite:///", "kafka://")):
         raise SettingError("GENLEDGER_BROKER must be sqlite:///DIRECTORY or kafka://HOST:PORT[,HOST:PORT]")
     return msgspec.structs.replace(settings, broker=broker, origin=origin)
+
+
+def _check_provider(settings: Settings) -> None:
+    """Without a scheme every request would fail, and only the sync's report would say so."""
+    if not settings.provider_url.lower().startswith(("https://", "http://")):
+        raise SettingError(
+            "GENLEDGER_PROVIDER_URL must begin with https:// or http://, such as"
+            f" https://openrouter.ai/api/v1, not '{settings.provider_url}'"
+        )
 
 
 def _check_kafka(settings: Settings) -> None:

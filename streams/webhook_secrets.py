@@ -34,6 +34,8 @@ FILE_BYTES_MAX = 1 << 20
 LOOK_S = 1.0
 ORGANIZATION_BYTES_MAX = 128
 STANDARD_PREFIX = "whsec_"
+LITERAL_LENGTH_MIN = 16
+SETTING = "GENLEDGER_WEBHOOK_SECRETS"
 
 _COMMENT = re.compile(r"(?:^|(?<=[\s;]))#.*$")
 _log = logging.getLogger("genledger.gateway")
@@ -41,9 +43,9 @@ _log = logging.getLogger("genledger.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one line says. The secret, or where it is, does not show."""
+    """What one line says. The secret, or where it is, does not show. `place` is where it stands."""
 
-    number: int
+    place: str
     source: str
     organization: str
     secret: str = field(repr=False)
@@ -64,32 +66,31 @@ class Secret:
         return f"secret:{self.source}:{self.organization or ANY}"
 
 
-def lines_of(text: str) -> list[Line]:
-    """The lines of the setting; `SettingError` names the one to mend. Pure."""
+def lines_of(text: str, path: str = "") -> list[Line]:
+    """The lines of the setting, or of the file at `path`; `SettingError` names the one to mend. Pure."""
     found: list[Line] = []
     for number, line in enumerate(text.splitlines(), 1):
+        at = f"{path}, line {number}:" if path else f"{SETTING}: line {number}"
         for entry in _COMMENT.sub("", line).split(";"):
             parts = entry.split()
             if not parts:
                 continue
             if len(parts) != 3:
-                raise _wrong(number, f"has {len(parts)} words: it takes source, organisation and secret")
+                raise _wrong(at, f"has {len(parts)} words: it takes source, organisation and secret")
             source, organization, secret = parts
             if source not in SOURCES:
-                raise _wrong(number, f"begins with no source: the sources are {', '.join(SOURCES)}")
+                raise _wrong(at, f"begins with no source: the sources are {', '.join(SOURCES)}")
             if len(organization.encode()) > ORGANIZATION_BYTES_MAX:
-                raise _wrong(number, "has an organisation of more than 128 bytes")
-            found.append(Line(number, source, organization, secret))
+                raise _wrong(at, "has an organisation of more than 128 bytes")
+            found.append(Line(at, source, organization, secret))
     for source in SOURCES:
         if sum(line.source == source for line in found) > LINES_PER_SOURCE_MAX:
-            raise SettingError(
-                f"GENLEDGER_WEBHOOK_SECRETS: {source} has more than {LINES_PER_SOURCE_MAX} lines"
-            )
+            raise _wrong(f"{path or SETTING}:", f"{source} has more than {LINES_PER_SOURCE_MAX} lines")
     return found
 
 
-def _wrong(number: int, why: str) -> SettingError:
-    return SettingError(f"GENLEDGER_WEBHOOK_SECRETS: line {number} {why}")
+def _wrong(place: str, why: str) -> SettingError:
+    return SettingError(f"{place} {why}")
 
 
 def secrets_of(
@@ -103,7 +104,7 @@ def secrets_of(
         twins = [one for one in others if _is_twin(one, secret)]
         if any(twin.organization != secret.organization for twin in twins):
             # Nobody could say whose a request is.
-            raise _wrong(line.number, "has the secret of another organisation of the same source")
+            raise _wrong(line.place, "has the secret of another organisation of the same source")
         if not any(twin.text == secret.text for twin in twins):
             others.append(secret)
     return {source: tuple(secrets) for source, secrets in found.items()}
@@ -120,12 +121,18 @@ def _secret_of(line: Line, resolve: Callable[[str], str]) -> Secret:
         try:
             text = resolve(text)
         except SettingError as error:
-            raise _wrong(line.number, f"has no secret: {error}") from None
+            raise _wrong(line.place, f"has no secret: {error}") from None
+    elif len(text) < LITERAL_LENGTH_MIN:
+        raise _wrong(
+            line.place,
+            f"has a secret of fewer than {LITERAL_LENGTH_MIN} characters: give a longer one, or env:NAME or"
+            " file:PATH",
+        )
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise _wrong(line.number, "has a secret that is not plain ASCII in one word")
+        raise _wrong(line.place, "has a secret that is not plain ASCII in one word")
     key = _standard_key(text)
     if key is None:
-        raise _wrong(line.number, f"has a secret that is not base64 after {STANDARD_PREFIX}")
+        raise _wrong(line.place, f"has a secret that is not base64 after {STANDARD_PREFIX}")
     organization = "" if line.organization == ANY else line.organization
     return Secret(line.source, organization, text.encode(), key)
 
@@ -179,13 +186,13 @@ class Secrets:
         except SettingError as error:
             self._troubled(str(error))
         else:
+            _log.info("webhook secrets %s", "are good again" if self._trouble else "were read again")
             self._troubled("")
-            _log.info("the webhook secrets were read again")
 
     def _read(self) -> None:
         """Take the lines as they are now. The stamps are older than what is read, never newer."""
         stamps = {self._path: _stamp(self._path)} if self._path else {}
-        lines = lines_of(_text_of(self._path) if self._path else self._text)
+        lines = lines_of(_text_of(self._path) if self._path else self._text, self._path)
         named = (line.secret.removeprefix("file:") for line in lines if line.secret.startswith("file:"))
         stamps |= {path: _stamp(path) for path in named}
         self._by_source = secrets_of(lines)
@@ -222,9 +229,7 @@ def _text_of(path: str) -> str:
         if len(found) <= FILE_BYTES_MAX:
             return found.decode()
     except OSError as error:
-        raise SettingError(
-            f"GENLEDGER_WEBHOOK_SECRETS_FILE: {path} can't be read: {error.strerror}"
-        ) from None
+        raise SettingError(f"{path} can't be read: {error.strerror}") from None
     except ValueError:
-        raise SettingError(f"GENLEDGER_WEBHOOK_SECRETS_FILE: {path} is not text in UTF-8") from None
-    raise SettingError(f"GENLEDGER_WEBHOOK_SECRETS_FILE: {path} has more than {FILE_BYTES_MAX} bytes")
+        raise SettingError(f"{path} is not text in UTF-8") from None
+    raise SettingError(f"{path} has more than {FILE_BYTES_MAX} bytes")

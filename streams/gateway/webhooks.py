@@ -29,6 +29,7 @@ from streams.gateway.answers import Refusal, answer
 from streams.gateway.events import SLICE_EVENTS, Road, Taken, answered, content_type_of, is_strict
 from streams.gateway.items import JSON, NDJSON, PROTOBUF, Item
 from streams.gateway.signers import Signers
+from streams.generation import ORGANIZATION_REQUIRED
 from streams.settings import Settings
 from streams.sources import cloudevents, otlp_protobuf
 from streams.sources.interface import Fields, How, Parsed, Source
@@ -40,6 +41,7 @@ TEST_HEADER = "X-Test-Connection"
 # What a probe may have as its body.
 NOTHING = (b"", b"{}", b"[]")
 UNKNOWN = "unknown"
+UNKNOWN_BODY = "is no body that this endpoint knows: see docs/sources.md for what it takes"
 # What is larger is parsed beside the others.
 PARSED_BYTES_MAX = 1 << 18
 
@@ -157,11 +159,15 @@ class Webhooks:
                 parts = [(0, _binary(request.headers, body, is_signed=sender.caller is None))]
             else:
                 parts = self._parts(body, content_type)
-            how = msgspec.structs.replace(self._how, organization=caller.organization)
+            how = msgspec.structs.replace(self._how, organization=caller.organization, otherwise=organization)
             found, names = await self._parsed(parts, route, how)
-            return await self._road.take(
+            taken = await self._road.take(
                 found, caller, strict=is_strict(request), otherwise=organization, sources=names
             )
+            for refusal in taken.rejected:
+                if refusal["error"] == ORGANIZATION_REQUIRED:
+                    refusal["error"] += ", or as ?org="  # of these routes only
+            return taken
 
     def _parts(self, body: bytes, content_type: str) -> Parts:
         if content_type == PROTOBUF:
@@ -199,7 +205,7 @@ def events_of(part: Part, route: Route, how: How) -> tuple[str, Sequence[Parsed]
                 return source.NAME, source.events(fields, how)
     except BadEvent as error:
         return UNKNOWN, [error]
-    return UNKNOWN, [BadEvent("", "is no body that this endpoint knows", "unknown_body")]
+    return UNKNOWN, [BadEvent("", UNKNOWN_BODY, "unknown_body")]
 
 
 def _size_bytes(part: Part) -> int:

@@ -33,6 +33,11 @@ SPOOLS_MAX = 64
 # What can be large, secret or a caller's own: nobody's figure.
 DROPPED = frozenset(("messages", "response", "model_parameters", "error_str", "error_information"))
 
+# What may be done here: the source tells what may be done at the service's door.
+NO_ORGANIZATION = (
+    "is nobody's: set GENLEDGER_ORGANIZATION, or GENLEDGER_LITELLM_ORGANIZATION to what the keys have"
+)
+
 _log = logging.getLogger("genledger.client")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # What is no JSON is nobody's figure, either.
@@ -75,7 +80,8 @@ class Callback(CustomLogger):
             client, how = self._made()
             for event in events_of(payload or {}, how):
                 if isinstance(event, BadEvent):
-                    raise event
+                    is_nobodys = event.field == "organization"
+                    raise BadEvent("organization", NO_ORGANIZATION) if is_nobodys else event
                 client.record_json(event)
         except Exception as error:  # noqa: BLE001 -- LiteLLM would print it, with the call
             # A BadEvent names fields and bounds, never what was asked or answered.

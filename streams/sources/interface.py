@@ -31,10 +31,12 @@ _encoder = msgspec.json.Encoder()
 class How(msgspec.Struct, frozen=True, kw_only=True):
     """How bodies are read, by the installation's settings and by who sends them.
 
-    `organization` is the caller's and decides: only when it is "" does a source look into the body.
+    `organization` is the caller's and decides: only when it is "" does a source look into the body. What
+    names none there is `otherwise`'s, as `?org=` has it.
     """
 
     organization: str = ""
+    otherwise: str = ""
     litellm_organization: LiteLLMOrganization = "team"
     # field of our event: where CloudEvents have it, as "subject" or "data.model"
     cloudevents: Mapping[str, str] = {}

@@ -13,7 +13,7 @@ apart. The second is a row of LiteLLM_SpendLogs as `/spend/logs` or the database
   something. A provider whose response id LiteLLM replaces (Anthropic, Gemini, Bedrock: chatcmpl- and a random
   part) can't be joined by id: docs/sources.md says what to do.
 - **Organisation**: the caller's, else by GENLEDGER_LITELLM_ORGANIZATION: the key's team, organisation, the
-  alias of either, or the key's own alias.
+  alias of either, or the key's own alias; else that of `?org=`.
 - **User**: `end_user`, else the virtual key's user.
 - **Tokens**: prompt_tokens, completion_tokens, total_tokens. Those of the cache and of reasoning are inside
   them, and read from `metadata.usage_object`.
@@ -63,6 +63,15 @@ _ORGANIZATION: dict[LiteLLMOrganization, tuple[str, str]] = {
     "team_alias": ("user_api_key_team_alias", ""),
     "organization_alias": ("user_api_key_org_alias", ""),
     "key_alias": ("user_api_key_alias", ""),
+}
+# What may be done where it stands nowhere.
+_MEND = ", send with a key or secret of one organisation, add ?org=, or set GENLEDGER_LITELLM_ORGANIZATION"
+_NAMED: dict[LiteLLMOrganization, str] = {
+    "organization": f"give the key an organisation{_MEND}",
+    "team": f"give the key a team{_MEND}",
+    "team_alias": f"give the key a team with an alias{_MEND}",
+    "organization_alias": f"give the key an organisation with an alias{_MEND}",
+    "key_alias": f"give the key an alias{_MEND}",
 }
 
 _any = msgspec.json.Decoder()
@@ -162,9 +171,9 @@ def _provider_id(id: str) -> str:
 
 def _organization(call: Reader, metadata: Reader, how: How) -> str:
     inside, column = _ORGANIZATION[how.litellm_organization]
-    found = (call.text(column) if column else None) or metadata.text(inside)
+    found = (call.text(column) if column else None) or metadata.text(inside) or how.otherwise
     if not found:
-        raise BadEvent("organization", f"is not in metadata.{inside}: see GENLEDGER_LITELLM_ORGANIZATION")
+        raise BadEvent("organization", f"is not in metadata.{inside}: {_NAMED[how.litellm_organization]}")
     return found
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
@@ -35,6 +36,7 @@ PATIENCE_S_MAX = 300.0  # all its pauses together
 BACKOFF_S = 0.5
 AGAIN = frozenset({408, 425, 429})
 GENERATION = "/generation"
+RIGHT = "is GENLEDGER_PROVIDER_URL right?"
 
 Kind = Literal["key", "limited", "unreachable", "answer"]
 Sleep = Callable[[float], Awaitable[None]]
@@ -133,7 +135,11 @@ class Provider:
         params = {"limit": str(limit), "offset": str(offset)}
         answer = await self._get(path, params, self._key)
         if answer is None:
-            raise ProviderError("answer", f"the provider has no route {path} that lists generations")
+            settings = "GENLEDGER_PROVIDER_URL and GENLEDGER_PROVIDER_LIST"
+            why = (
+                f"the provider has no route {self._shown(path)} that lists generations: are {settings} right?"
+            )
+            raise ProviderError("answer", why)
         found = _decoded(_list, answer, path)
         return found.data if isinstance(found, _List) else found
 
@@ -146,7 +152,7 @@ class Provider:
         """A completed UTC day by model and endpoint; without a day all that the provider keeps."""
         answer = await self._get("/activity", {"date": day} if day else {}, self._management_key)
         if answer is None:
-            raise ProviderError("answer", "the provider has no route /activity")
+            raise ProviderError("answer", f"the provider has no route {self._shown('/activity')}: {RIGHT}")
         return [_activity(row) for row in _decoded(_rows, answer, "/activity").data]
 
     async def _get(self, path: str, params: Mapping[str, str], key: str) -> bytes | None:
@@ -178,22 +184,31 @@ class Provider:
         self._free_s = max(self._free_s, self._clock_s() + wait_s)
 
     async def _once(self, path: str, params: Mapping[str, str], key: str) -> bytes | None:
-        url = self._settings.provider_url.rstrip("/") + "/" + path.lstrip("/")
+        url = self._url(path)
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
         timeout = ClientTimeout(total=self._settings.provider_timeout_s)
         try:
             async with self._session.get(
                 url, params=params, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return await _body(response, path)
+                return await _body(response, path, self._shown(path))
         except TimeoutError:
             raise _Passing("unreachable", f"the provider did not answer {path} in time") from None
         except (ClientError, OSError) as error:
             name = type(error).__name__
-            raise _Passing("unreachable", f"the provider can't be reached for {path}: {name}") from None
+            why = f"the provider can't be reached at {self._shown(path)} ({name}): {RIGHT}"
+            raise _Passing("unreachable", why) from None
+
+    def _url(self, path: str) -> str:
+        return self._settings.provider_url.rstrip("/") + "/" + path.lstrip("/")
+
+    def _shown(self, path: str) -> str:
+        """The address as an error may tell it: without a name, password or query."""
+        parts = urlsplit(self._url(path))
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-async def _body(response: ClientResponse, path: str) -> bytes | None:
+async def _body(response: ClientResponse, path: str, shown: str) -> bytes | None:
     status = response.status
     if status in AGAIN or status >= 500:
         kind: Kind = "limited" if status == 429 else "unreachable"
@@ -212,7 +227,7 @@ async def _body(response: ClientResponse, path: str) -> bytes | None:
         return body
     # A page of a web site that has no such address says nothing of a generation.
     if not body.lstrip().startswith(b"{"):
-        raise ProviderError("answer", f"there is no {path} (404, not JSON): is GENLEDGER_PROVIDER_URL right?")
+        raise ProviderError("answer", f"there is no {shown} (404, not JSON): {RIGHT}")
     return None
 
 

@@ -23,7 +23,7 @@ DELAY_MS_MAX = 6 * 3_600_000
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a run's asking ended."""
+    """How a run's asking ended; `error` is what ended it, else the last answer that was none."""
 
     not_found: int = 0
     truncated: bool = False
@@ -71,7 +71,7 @@ async def read_back(
     while True:
         due = [one for one in await state.due(organization, now_ms, BATCH) if one.id not in asked]
         if not due or left <= 0:
-            return Outcome(not_found, truncated=bool(due))
+            return Outcome(not_found, truncated=bool(due), error=broken[-1] if broken else None)
         due = due[:left]
         asked.update(one.id for one in due)
         left -= len(due)

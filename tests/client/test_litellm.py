@@ -103,6 +103,14 @@ async def test_a_team_is_an_organisation(gateway, module, configured):
     assert gateway.taken["chatcmpl-other"]["user"] == "u"
 
 
+async def test_a_call_of_nobodys_is_told_of(gateway, module, configured, caplog):
+    """Where no setting and no team says whose a call is, the log says what to set here."""
+    await _call(module.callback, PAYLOADS[0])
+    module.callback.close()
+    assert not gateway.taken
+    assert "organization: is nobody's: set GENLEDGER_ORGANIZATION" in caplog.text
+
+
 async def test_workers_of_one_proxy_have_a_spool_each(gateway, module, configured, tmp_path):
     """The same settings in several processes: each takes the first spool that is free."""
     configured.setenv("GENLEDGER_SPOOL", str(tmp_path / "spool"))

@@ -84,6 +84,7 @@ async def test_a_body_that_no_source_knows_is_422(house: House) -> None:
     for entry in WEBHOOKS:
         status, answer = await house.send(entry, b'{"hello":"world"}')
         assert (status, answer["rejected"][0]["code"]) == (422, "unknown_body"), entry.name
+        assert "docs/sources.md" in answer["error"]["message"]
     assert refused._value.get() == before + len(WEBHOOKS)
     assert await house.records() == []
 
@@ -110,12 +111,12 @@ async def test_a_body_without_a_generation_is_taken_with_none(house: House) -> N
 
 async def test_openrouters_probe_is_200(make_house: Make) -> None:
     """X-Test-Connection with nothing in it is answered 200, to those who may send."""
-    house: House = await make_house(webhook_secrets="openrouter acme s3cret")
+    house: House = await make_house(webhook_secrets="openrouter acme s3cret-0123456789")
     for body in (b"", b"{}", b'{"resourceSpans":[]}'):
-        shown = {"Authorization": "Bearer s3cret", "X-Test-Connection": "true"}
+        shown = {"Authorization": "Bearer s3cret-0123456789", "X-Test-Connection": "true"}
         assert (await house.send(OPENROUTER, body, **shown))[0] == 200
         assert (await house.send(OPENROUTER, body, X_Test_Connection="true"))[0] == 401
-        assert (await house.send(OPENROUTER, b"", Authorization="Bearer s3cret"))[0] == 422
+        assert (await house.send(OPENROUTER, b"", Authorization="Bearer s3cret-0123456789"))[0] == 422
     async with house.session.post("/webhooks/openrouter", headers=shown) as response:
         assert response.status == 200
     assert await house.records() == []
@@ -147,48 +148,73 @@ async def test_a_standard_envelope_holds_any_sources_object(house: House) -> Non
 
 async def test_the_secret_decides_the_organisation(make_house: Make) -> None:
     """A secret of one organisation writes for that one only, whatever the body says."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme") + "\n" + secrets("s-beta", "beta"))
+    house: House = await make_house(
+        webhook_secrets=secrets("s-acme-0123456789") + "\n" + secrets("s-beta-0123456789", "beta")
+    )
     for entry in map(bare, WEBHOOKS):
         for name in ("acme", "beta"):
             id = f"{entry.name}-{name}"
             body = entry.body(id, organization=f'"{name}"')
-            assert (await house.send(entry, body, X_Webhook_Secret=f"s-{name}"))[0] == entry.ok
+            assert (await house.send(entry, body, X_Webhook_Secret=f"s-{name}-0123456789"))[0] == entry.ok
             assert (await house.events())[id].organization == name
-        status, _ = await house.send(entry, entry.body("x"), X_Webhook_Secret="s-beta")
+        status, _ = await house.send(entry, entry.body("x"), X_Webhook_Secret="s-beta-0123456789")
         if entry == bare(STANDARD):
             assert status == 403  # an event of ours that says another's name
         elif status == entry.ok:
             assert (await house.events())["x"].organization == "beta"
     status, answer = await house.send(
-        STANDARD, STANDARD.body(authority='"corrected"'), X_Webhook_Secret="s-acme"
+        STANDARD, STANDARD.body(authority='"corrected"'), X_Webhook_Secret="s-acme-0123456789"
     )
     assert (status, answer["error"]["field"]) == (403, "authority")
 
 
-async def test_a_secret_for_all_takes_the_bodys_organisation(make_house: Make) -> None:
-    """With `*` the body says whose it is, and ?org= where the body does not."""
-    house: House = await make_house(webhook_secrets=secrets("s-all", "*"))
-    shown = {"X_Webhook_Secret": "s-all"}
+@pytest.mark.parametrize("way", ["secret", "key"])
+async def test_one_for_all_takes_the_bodys_organisation(make_house: Make, way: str) -> None:
+    """With a secret or a key for all the body says whose it is, and ?org= where the body does not."""
+    house: House = await make_house(webhook_secrets=secrets("s-all-0123456789", "*"))
+    shown = "s-all-0123456789" if way == "secret" else await house.key("", "admin")
     for entry in map(bare, WEBHOOKS):
-        kind = {"Content-Type": entry.type, "X-Webhook-Secret": "s-all"}
+        head = {"Authorization": f"Bearer {shown}"}
         named = entry.name in ("litellm", "standard", "events")
-        status, answer = await house.send(entry, entry.body("a", organization='"beta"'), **shown)
+        status, answer = await house.send(entry, entry.body("a", organization='"beta"'), **head)
         assert status == (entry.ok if named else 422), (entry.name, answer)
         assert not named or (await house.events())["a"].organization == "beta"
-        body = entry.body("b", organization='"beta"' if named else "null")
-        assert (await house.call("POST", f"{entry.path}?org=acme", data=body, headers=kind))[0] == entry.ok
-        assert (await house.events())["b"].organization == ("beta" if named else "acme")
+        asking = Entry(entry.name, f"{entry.path}?org=acme", entry.made, entry.ok, entry.type)
+        for id, said, wanted in (("b", '"beta"', "beta" if named else "acme"), ("c", "null", "acme")):
+            assert (await house.send(asking, entry.body(id, organization=said), **head))[0] == entry.ok
+            assert (await house.events())[id].organization == wanted, entry.name
+        status, answer = await house.send(entry, entry.body("d", organization="null"), **head)
+        assert (status, answer["error"]["field"]) == (422, "organization"), entry.name
+        assert "?org=" in answer["error"]["message"], entry.name
+
+
+async def test_usage_without_an_organisation_is_the_querys(make_house: Make) -> None:
+    """A provider's own answer, which never says whose it is, is ?org='s; elsewhere ?org= is not spoken of."""
+    house: House = await make_house()
+    body = (
+        b'{"id":"u","object":"chat.completion","model":"m","usage":{"prompt_tokens":7,"completion_tokens":5}}'
+    )
+    head = {"Content-Type": "application/json"}
+    for query, wanted in (("?org=acme", 202), ("", 422)):
+        status, answer = await house.call("POST", f"/webhooks/standard{query}", data=body, headers=head)
+        assert status == wanted, answer
+    assert answer["error"]["message"].endswith(", or as ?org=")
+    assert {one.organization for one in (await house.events()).values()} == {"acme"}
+    _, answer = await house.send(OURS, OURS.body(organization="null"))
+    assert "?org=" not in answer["error"]["message"]
 
 
 async def test_the_query_narrows_the_secrets(make_house: Make) -> None:
     """?org= leaves only that organisation's secrets, and those for all."""
     house: House = await make_house(
-        webhook_secrets="litellm acme s-acme; litellm beta s-beta; litellm * s-all # three of them"
+        webhook_secrets="litellm acme s-acme-0123456789; litellm beta s-beta-0123456789;"
+        " litellm * s-all-0123456789 # three of them"
     )
-    for asked, secret, status in (
-        ("acme", "s-acme", 202), ("acme", "s-beta", 401), ("beta", "s-beta", 202), ("beta", "s-all", 202),
-        ("nobody", "s-beta", 401), ("nobody", "s-all", 202),
+    for asked, whose, status in (
+        ("acme", "acme", 202), ("acme", "beta", 401), ("beta", "beta", 202), ("beta", "all", 202),
+        ("nobody", "beta", 401), ("nobody", "all", 202),
     ):  # fmt: skip
+        secret = f"s-{whose}-0123456789"
         headers = {"Content-Type": "application/json", "X-Webhook-Secret": secret}
         path = f"/webhooks/litellm?org={asked}"
         assert (await house.call("POST", path, data=LITELLM.body(), headers=headers))[0] == status, (
@@ -196,14 +222,14 @@ async def test_the_query_narrows_the_secrets(make_house: Make) -> None:
             secret,
         )
     for query in ("org=", "org=a&org=b", "organization=a"):
-        headers["X-Webhook-Secret"] = "s-all"
+        headers["X-Webhook-Secret"] = "s-all-0123456789"
         status, _ = await house.call("POST", f"/webhooks/litellm?{query}", data=b"{}", headers=headers)
         assert status == 400, query
 
 
 async def test_a_key_opens_every_webhook(make_house: Make) -> None:
     """An API key with the right to write may send, for its own organisation; others may not."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     producer, reader, admin = [
         await house.key("acme"), await house.key("acme", "reader"), await house.key("", "admin"),
     ]  # fmt: skip
@@ -221,14 +247,14 @@ async def test_a_key_opens_every_webhook(make_house: Make) -> None:
 
 async def test_an_open_service_is_closed_where_there_is_a_secret(make_house: Make) -> None:
     """Of a source with a secret nothing is taken without it; the others stay open, to localhost."""
-    house: House = await make_house(webhook_secrets="litellm acme s-acme")
+    house: House = await make_house(webhook_secrets="litellm acme s-acme-0123456789")
     for entry in WEBHOOKS:
         wanted = 401 if entry is LITELLM else entry.ok
         assert (await house.send(entry, entry.body()))[0] == wanted
         wanted = 401 if entry is LITELLM else 403
         assert (await house.send(entry, entry.body(), Host="evil.example"))[0] == wanted
         assert (await house.send(entry, entry.body(), Origin="https://evil.example"))[0] == wanted
-    shown = {"Host": "meter.example", "X_Webhook_Secret": "s-acme"}
+    shown = {"Host": "meter.example", "X_Webhook_Secret": "s-acme-0123456789"}
     assert (await house.send(LITELLM, LITELLM.body(), **shown))[0] == 202
     await house.key("acme")
     for entry in WEBHOOKS:
@@ -243,14 +269,18 @@ async def test_no_webhook_is_open_elsewhere_than_on_loopback(make_house: Make) -
     assert await house.records() == []
 
 
-@pytest.mark.parametrize("shown", ["s-acm", "s-acme2", "S-ACME", "", "\u00e9", "*", "env:SECRET"])
+@pytest.mark.parametrize(
+    "shown", ["s-acme-012345678", "s-acme-01234567892", "S-ACME-0123456789", "", "\u00e9", "*", "env:SECRET"]
+)
 async def test_a_wrong_secret_is_401(make_house: Make, shown: str) -> None:
     """Shown as a bearer or in its own header: a secret is the whole of it."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     for entry in WEBHOOKS:
         assert (await house.send(entry, entry.body(), X_Webhook_Secret=shown))[0] == 401
         assert (await house.send(entry, entry.body(), Authorization=f"Bearer {shown}"))[0] == 401
-        assert (await house.send(entry, entry.body(), Authorization="Bearer s-acme"))[0] == entry.ok
+        assert (await house.send(entry, entry.body(), Authorization="Bearer s-acme-0123456789"))[
+            0
+        ] == entry.ok
 
 
 def test_only_the_webhooks_are_let_in_without_a_caller() -> None:
@@ -261,48 +291,54 @@ def test_only_the_webhooks_are_let_in_without_a_caller() -> None:
 
 
 async def test_a_rotation_needs_no_restart(
-    make_house: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_house: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A changed file is in force within a second; a broken one changes nothing, and is an alarm."""
+    """A changed file is in force within a second; a broken one changes nothing until it is mended."""
+    caplog.set_level("INFO")
     monkeypatch.setattr(webhook_secrets, "LOOK_S", 0.0)
     file, named = tmp_path / "secrets", tmp_path / "new"
-    file.write_text("litellm acme s-old\n")
+    file.write_text("litellm acme s-old-0123456789\n")
     house: House = await make_house(origin={"webhook_secrets": f"{FILE_ORIGIN}{file}"})
 
     async def statuses(*shown: str) -> list[int]:
         return [(await house.send(LITELLM, LITELLM.body(), X_Webhook_Secret=one))[0] for one in shown]
 
-    assert await statuses("s-old", "s-new") == [202, 401]
+    assert await statuses("s-old-0123456789", "s-new") == [202, 401]
     named.write_text("s-new\n")
-    file.write_text(f"litellm acme s-old\nlitellm acme file:{named}\n")
-    assert await statuses("s-old", "s-new") == [202, 202]
+    file.write_text(f"litellm acme s-old-0123456789\nlitellm acme file:{named}\n")
+    assert await statuses("s-old-0123456789", "s-new") == [202, 202]
     named.write_text("s-newer\n")
-    assert await statuses("s-old", "s-new", "s-newer") == [202, 401, 202]
+    assert await statuses("s-old-0123456789", "s-new", "s-newer") == [202, 401, 202]
     file.write_text("litellm acme s-one-more secret\n")
-    assert await statuses("s-old", "s-newer", "s-one-more") == [202, 202, 401]
+    assert await statuses("s-old-0123456789", "s-newer", "s-one-more") == [202, 202, 401]
     assert metrics.WEBHOOK_SECRETS_STALE._value.get() == 1
     (trouble,) = house.errors
-    assert "line 1 has 4 words" in trouble and "s-one-more" not in trouble
+    assert f"{file}, line 1: has 4 words" in trouble and "s-one-more" not in trouble
+    assert webhook_secrets.SETTING not in trouble and "good again" not in caplog.text
     house.errors.clear()
     file.write_text("")
-    assert await statuses("s-old", "s-newer", "") == [401, 401, 401]
+    assert await statuses("s-old-0123456789", "s-newer", "") == [401, 401, 401]
     assert metrics.WEBHOOK_SECRETS_STALE._value.get() == 0
+    assert caplog.text.count("webhook secrets are good again") == 1
     assert (await house.send(LITELLM, LITELLM.body()))[0] == 401, "a file cut short must not open the door"
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("litellm acme", "line 1 has 2 words"), ("\nlitellm acme s3cret s3cret", "line 2 has 4 words"),
-     ("openai acme s3cret", "line 1 begins with no source"),
+    [("litellm acme", "line 1 has 2 words"),
+     ("\nlitellm acme s3cret-0123456789 s3cret-0123456789", "line 2 has 4 words"),
+     ("openai acme s3cret-0123456789", "line 1 begins with no source"),
      ("standard acme whsec_s3cret!", "line 1 has a secret"),
-     ("standard acme whsec_", "line 1"), ("litellm a s3cret; litellm b s3cret", "another organisation"),
-     ("standard a whsec_czNjcmV0; standard b czNjcmV0", "another organisation"),
-     ("litellm a s3cret\nlitellm * s3cret", "line 2 has the secret of another"),
+     ("standard acme whsec_", "line 1"),
+     ("litellm a s3cret-0123456789; litellm b s3cret-0123456789", "another organisation"),
+     ("standard a whsec_czNjcmV0czNjcmV0; standard b czNjcmV0czNjcmV0", "another organisation"),
+     ("litellm a s3cret-0123456789\nlitellm * s3cret-0123456789", "line 2 has the secret of another"),
      ("litellm a env:NO_SUCH_THING", "NO_SUCH_THING is not set"),
      ("litellm a file:/no/such", "/no/such can't"),
-     ("litellm a name:x", "no store"), ("litellm a s3cr\u00e9t", "ASCII"),
-     (f"litellm {'o' * 129} s3cret", "128 bytes"),
-     ("\n".join(f"litellm o{n} s3cret{n}" for n in range(65)), "more than 64")],
+     ("litellm acme s3cr-0123456789", "line 1 has a secret of fewer than 16 characters"),
+     ("litellm a name:x", "no store"), ("litellm a s3cr\u00e9t-0123456789", "ASCII"),
+     (f"litellm {'o' * 129} s3cret-0123456789", "128 bytes"),
+     ("\n".join(f"litellm o{n} s3cret-0123456789{n}" for n in range(65)), "more than 64")],
 )  # fmt: skip
 async def test_bad_lines_stop_the_start(make_house: Make, text: str, why: str) -> None:
     """The error says which line and what is wrong with it, and never the secret."""
@@ -426,27 +462,29 @@ async def test_prompts_are_dropped_at_the_door(house: House, caplog: pytest.LogC
 async def test_a_secret_is_in_no_log(make_house: Make, caplog: pytest.LogCaptureFixture) -> None:
     """The access log says which secret let a request in by its source and organisation."""
     caplog.set_level("INFO")
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     for entry in WEBHOOKS:
-        await house.send(entry, entry.body(), X_Webhook_Secret="s-acme")
-        await house.send(entry, entry.body(), Authorization="Bearer s-acme")
+        await house.send(entry, entry.body(), X_Webhook_Secret="s-acme-0123456789")
+        await house.send(entry, entry.body(), Authorization="Bearer s-acme-0123456789")
     await asyncio.sleep(0.05)
     assert "key=secret:litellm:acme" in caplog.text
-    assert "s-acme" not in caplog.text
+    assert "s-acme-0123456789" not in caplog.text
 
 
 async def test_too_many_requests_are_429(make_house: Make) -> None:
     """Each key and secret has a rate of its own; who waits as he is told is served."""
     house: House = await make_house(
-        rate_per_s=0.5, rate_burst=2, webhook_secrets="litellm acme s; litellm beta t"
+        rate_per_s=0.5,
+        rate_burst=2,
+        webhook_secrets="litellm acme s-acme-0123456789; litellm beta s-beta-0123456789",
     )
     open_caller = [await house.send(OURS, OURS.body()) for _ in range(3)]
     assert [status for status, _ in open_caller] == [202, 202, 429]
     assert open_caller[2][1]["error"]["code"] == "rate_limited"
-    for secret in ("s", "t"):
+    for secret in ("s-acme-0123456789", "s-beta-0123456789"):
         shown = [(await house.send(LITELLM, LITELLM.body(), X_Webhook_Secret=secret))[0] for _ in range(3)]
         assert shown == [202, 202, 429]
-    headers = {"Content-Type": "application/json", "X-Webhook-Secret": "s"}
+    headers = {"Content-Type": "application/json", "X-Webhook-Secret": "s-acme-0123456789"}
     async with house.session.post("/webhooks/litellm", data=b"{}", headers=headers) as response:
         assert (response.status, response.headers["Retry-After"]) == (429, "2")
     key = await house.key("acme")
@@ -458,7 +496,7 @@ async def test_too_many_requests_are_429(make_house: Make) -> None:
 
 async def test_a_key_revoked_elsewhere_is_refused(make_house: Make) -> None:
     """A key that another process has revoked is 401 on the webhooks once the directory has read on."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     admin, key = await house.key("", "admin"), await house.key("acme")
     for entry in WEBHOOKS:
         assert (await house.send(entry, entry.body(), key))[0] == entry.ok
@@ -469,7 +507,7 @@ async def test_a_key_revoked_elsewhere_is_refused(make_house: Make) -> None:
 
 async def test_a_key_made_elsewhere_is_found(make_house: Make) -> None:
     """A key of another process's making opens a webhook at once, as it opens every other route."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     elsewhere = Directory(house.real)
     here, house.administration._directory = house.administration._directory, elsewhere
     key = await house.key("acme")
@@ -479,9 +517,9 @@ async def test_a_key_made_elsewhere_is_found(make_house: Make) -> None:
 
 async def test_every_answer_has_its_headers_and_no_cors(make_house: Make) -> None:
     """Refusals and acceptances alike forbid sniffing, framing and reading from other sites."""
-    house: House = await make_house(webhook_secrets=secrets("s-acme"))
+    house: House = await make_house(webhook_secrets=secrets("s-acme-0123456789"))
     for entry in WEBHOOKS:
-        for secret in ("s-acme", "no"):
+        for secret in ("s-acme-0123456789", "no"):
             headers = {
                 "Content-Type": entry.type,
                 "X-Webhook-Secret": secret,

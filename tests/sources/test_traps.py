@@ -44,7 +44,8 @@ def sums(sim: Sim) -> tuple[int, int, int]:
 def test_prompts_and_answers_are_dropped(case) -> None:
     """Nothing of a prompt, an answer or a header is in any event, or in any error."""
     for one in MODULES[case.parent.name].events(fields_of(case.read_bytes()), how_of(case)):
-        told = str(one).encode() if isinstance(one, BadEvent) else one
+        # LiteLLM's own advice has the word.
+        told = str(one).replace("a key or secret of", "").encode() if isinstance(one, BadEvent) else one
         assert SECRET not in told.lower()
 
 

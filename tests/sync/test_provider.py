@@ -105,11 +105,26 @@ async def test_a_provider_that_comes_back_is_read(account, fake):
 
 
 async def test_a_provider_that_is_away(account):
-    """No connection is unreachable, and names neither key nor address."""
-    async with reader(account, settings(), **Time().seams()) as provider:
+    """No connection is unreachable, and names the address, without what may be secret in it."""
+    away = settings().provider_url
+    how = settings(provider_url=f"{away}/api/?key=hidden")
+    async with reader(account, how, **Time().seams()) as provider:
         with pytest.raises(ProviderError) as caught:
             await provider.generation("gen-1")
     assert caught.value.kind == "unreachable"
+    assert f"at {away}/api/ (" in str(caught.value)
+    assert str(caught.value).endswith(": is GENLEDGER_PROVIDER_URL right?")
+    assert "hidden" not in str(caught.value) and "gen-1" not in str(caught.value)
+
+
+async def test_a_provider_without_activity(account, fake):
+    """A route that is not there is named whole, with the setting that may be wrong."""
+    fake.answer = lambda _: web.Response(status=404, body=b"{}")
+    async with reader(account, settings(fake)) as provider:
+        with pytest.raises(ProviderError) as caught:
+            await provider.activity("2026-11-19")
+    url = f"{fake.url}/activity"
+    assert str(caught.value) == f"the provider has no route {url}: is GENLEDGER_PROVIDER_URL right?"
 
 
 async def test_a_provider_that_does_not_answer_in_time(account, fake):

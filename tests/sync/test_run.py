@@ -3,6 +3,8 @@
 import random
 from dataclasses import replace
 
+from aiohttp import web
+
 from streams import times
 from streams.errors import LogFull
 from streams.sync.readback import BATCH
@@ -138,7 +140,8 @@ async def test_one_id_for_which_the_provider_breaks():
     with Documented([account], now_ms=NOW_MS) as fake:
         fake.trouble.broken = 3
         report = await synced(house, account, settings(fake))
-        assert (report.amended, report.failed, report.awaited, report.error) == (57, 3, 3, "")
+        assert (report.amended, report.failed, report.awaited) == (57, 3, 3)
+        assert report.error == "the provider's answer to /generation is not as documented"
         house = House()
         deliver(house, account, 1)
         fake.trouble.broken = 1000
@@ -160,6 +163,18 @@ async def test_one_id_for_which_the_provider_is_always_down():
     assert list(house._awaited("acme")) == [first]
 
 
+async def test_one_web_sites_page_is_told_of():
+    """An address that is no API's leaves its reason in the report, however few ids were asked for."""
+    account, house = account_of(1), House()
+    deliver(house, account, 1)
+    with Documented([account], now_ms=NOW_MS) as fake:
+        fake.answer = lambda _: web.Response(status=404, body=b"<html>")
+        report = await synced(house, account, settings(fake))
+        url = fake.url
+    assert (report.failed, report.not_found) == (1, 0)
+    assert report.error == f"there is no {url}/generation (404, not JSON): is GENLEDGER_PROVIDER_URL right?"
+
+
 async def test_an_id_that_is_refused_is_not_the_keys_trouble():
     """A 403 of one generation, another account's say, stops neither this run nor the ones that follow."""
     account, house = account_of(30), House()
@@ -170,7 +185,8 @@ async def test_an_id_that_is_refused_is_not_the_keys_trouble():
         assert refused is not None
         fake.answer = lambda body: fake.error(403, "Forbidden") if first.encode() in body else whole(body)
         report = await synced(house, account, settings(fake))
-    assert (report.error, report.amended, report.failed, report.awaited) == ("", 29, 1, 1)
+    assert (report.amended, report.failed, report.awaited) == (29, 1, 1)
+    assert report.error == "the provider answered /generation with 403"
 
 
 async def test_a_provider_that_wants_to_be_left_alone():
@@ -302,7 +318,8 @@ async def test_one_route_that_is_not_there_is_not_all():
     with Documented([account], now_ms=NOW_MS) as fake:
         report = await synced(house, account, settings(fake, provider_list=ROUTE))
     assert (report.amended, report.missing) == (50, 0)
-    assert report.error == f"the provider has no route {ROUTE} that lists generations"
+    assert f"the provider has no route {fake.url}{ROUTE} that lists generations: " in report.error
+    assert "GENLEDGER_PROVIDER_URL" in report.error and "GENLEDGER_PROVIDER_LIST" in report.error
 
 
 async def test_each_account_sees_its_own():
