@@ -18,7 +18,7 @@ from streams.fact import Entry, Fact
 from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.settings import load
-from tests.model.ledger import Id
+from tests.model.ledger import Id, Model
 from tests.model.traffic import Traffic
 from tests.road.files import model_of
 
@@ -33,9 +33,19 @@ def memory(tmp_path: Path) -> Iterator[Readback]:
     made.close()
 
 
+_models: dict[int, Model] = {}
+
+
+def modelled(data: Path, traffic: Traffic) -> Model:
+    """The model of the traffic, made once: every test's folder is a copy of the same."""
+    if traffic.seed not in _models:
+        _models[traffic.seed], _ = model_of(data, traffic)
+    return _models[traffic.seed]
+
+
 def winners(data: Path, traffic: Traffic, organization: str, first_day: str) -> dict[str, Id]:
     """The counted generations of an organisation, by the model."""
-    model, _ = model_of(data, traffic)
+    model = modelled(data, traffic)
     return {
         id: known
         for id, known in model.ids.items()
@@ -71,7 +81,7 @@ async def claimed(data: Path, traffic: Traffic, organization: str) -> set[str]:
             for record in await log.read(topics.USAGE, n, 0, 10**6)
             if (fact := facts.decode(record.value or b"")).claimant == organization
         }
-    model, _ = model_of(data, traffic)
+    model = modelled(data, traffic)
     low = {id for id, known in model.ids.items() if known.winner.authority in LOW and not known.winner.void}
     return told & low
 
