@@ -103,7 +103,7 @@ class Run:
     def _figures(self, case: Case, number: int) -> Figures:
         self._begun += 1
         prefix = f"{self._prefix}{self._begun}-"
-        with tempfile.TemporaryDirectory(dir=self._plan.base) as base:
+        with tempfile.TemporaryDirectory(dir=self._plan.base, ignore_cleanup_errors=True) as base:
             bench = Bench(
                 Path(base),
                 self._bootstrap if case.kafka else "",
@@ -166,7 +166,12 @@ def _terminated(number: int, frame: object) -> NoReturn:
 def _run(given: argparse.Namespace) -> Results:
     with ExitStack() as stack:
         base = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="genledger-bench-", dir=given.dir))
+            # A service that was killed leaves a process that writes for a moment longer.
+            stack.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="genledger-bench-", dir=given.dir, ignore_cleanup_errors=True
+                )
+            )
         )
         only = tuple(given.only.split(","))
         plan = Plan(only, given.seconds, given.generations, 1 if given.quick else ROUNDS, base)

@@ -13,7 +13,7 @@ from projections.queries import Queries
 from streams import clock
 from streams.errors import GenledgerError
 
-EVERY_S = 10.0
+EVERY_S = 3.0
 RECENT_S = 86_400
 
 _logger = logging.getLogger("genledger")

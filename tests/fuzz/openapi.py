@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode, Response
 from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi import schemas  # noqa: F401 -- all of it now, before there are threads
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,

@@ -21,7 +21,7 @@ from tests.providers.account import Account
 from tests.providers.documented import Documented
 from tests.road.harness import COMMAND, clean_environ, running, wait_until
 
-EXAMPLES = 8
+EXAMPLES = 5
 SOAK_SEEDS = range(1, 9)
 SOAK_EXAMPLES = 60
 STEADY = [f"steady-{number}" for number in range(6)]

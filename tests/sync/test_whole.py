@@ -175,7 +175,7 @@ def test_as_documented_each_id_that_is_known_has_the_providers_figures(tmp_path:
             service.post("/api/v1/generations", call.event("acme"))
         provider.never |= {call.id for call in exact}
         provider.later |= {call.id: 1 + n % 2 for n, call in enumerate(hooks.told[:60])}
-        provider.trouble.limited_every, provider.trouble.down_after = 500, 900
+        provider.trouble.limited_every, provider.trouble.down_after = 800, 900
         thread = threading.Thread(target=hooks.send, args=(service,))
         thread.start()
         while not provider.trouble.down:
@@ -253,7 +253,7 @@ def test_a_list_is_read_until_there_is_nothing_left(tmp_path: Path) -> None:
         ) as service,
     ):
         provider.coming["acme"], provider.per_page = coming, 3
-        provider.trouble.limited_every, provider.trouble.down_after = 40, 9
+        provider.trouble.limited_every, provider.trouble.down_after = 200, 9
         site = Site(service)
         thread = threading.Thread(target=hooks.send, args=(service,))
         thread.start()
