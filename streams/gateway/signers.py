@@ -89,12 +89,9 @@ class Signers:
         return caller
 
     async def _otherwise(self, request: web.Request, source: str) -> Caller:
-        if not self._secrets.is_closed(source):
-            caller = await access.admitted(request, self._directory, loopback=self._loopback, need="write")
-        else:
-            # A key that another process has made a moment ago; an open service stays closed here.
-            caller = await access.admitted(request, self._directory, loopback=False, need="write")
-        return caller
+        """A key that another process has made just now; or anybody, where the service is open for this."""
+        is_open = self._loopback and not self._secrets.is_closed(source)
+        return await access.admitted(request, self._directory, loopback=is_open, need="write")
 
     async def behind(self, sender: Sender, body: bytes) -> Caller:
         """Who sends this body; 401 when nobody signed it."""

@@ -74,7 +74,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     organization: str
     started_ms: int
-    seconds: float = 0.0
+    seconds: float = 0.0  # the whole run, with what was read of `usage` before and after
     synced_generations: int = 0  # the ledger lacked them
     amended: int = 0  # the ledger held them with lower authority, or other figures
     duplicates_skipped: int = 0  # nothing new: not published

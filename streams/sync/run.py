@@ -34,13 +34,11 @@ async def run(
     organization: str, provider: Provider, state: State, ledger: Ledger, settings: Settings, now_ms: int
 ) -> Report:
     """Read what there is to be read, publish what is new, and say how it went."""
-    started_s = monotonic_s()
     one = _Run(organization, provider, state, ledger, settings, now_ms)
     await one.in_time()
     return Report(
         organization=organization,
         started_ms=now_ms,
-        seconds=monotonic_s() - started_s,
         synced_generations=one.intake.synced,
         amended=one.intake.amended,
         duplicates_skipped=one.intake.duplicates,
