@@ -34,7 +34,7 @@ from streams.sync.run import REST_S_MAX, run
 
 AT_ONCE = 4
 LOOK_EVERY_S = 0.5
-AGAIN_S = 1.0
+AGAIN_S = 0.1
 CONNECTIONS_MAX = 16
 # Days that the provider tells of, and the two at their ends whose hours are another's.
 DAYS_MORE = 2
