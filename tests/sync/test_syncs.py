@@ -239,7 +239,7 @@ async def test_no_cookie_goes_from_one_organisation_to_another(
 
     served.activity = activity  # type: ignore[method-assign]
     with served as fake:
-        how = settings(fake, provider_url=f"http://localhost:{fake.port}/api/v1")
+        how = settings(fake, provider_url=f"http://localhost:{fake.port}/api/v1", data=str(tmp_path))
         async with AsyncExitStack() as stack:
             log: Any = None
             directory: Any = Directory("acme", "zeta")
