@@ -117,6 +117,11 @@ def day_of(time_ns: int, zone: str) -> str:
     return _day_of_minute(time_ns // MINUTE_NS, zone)
 
 
+def utc_day(now_ms: int, days_ago: int) -> str:
+    """The UTC day of so many days ago: 0 is today's."""
+    return day_of(now_ms * MS_NS - days_ago * DAY_NS, "UTC")
+
+
 def date_text(text: str) -> str:
     """A calendar date as it was given, checked; `ValueError` says what is wrong with it."""
     if _DATE.fullmatch(text) is None:

@@ -60,7 +60,7 @@ def reconcile(
     """
     if not provider:
         raise WrongUse("say what to compare with: --provider")
-    day = day or times.day_of(clock.now_ms() * times.MS_NS - times.DAY_NS, "UTC")
+    day = day or times.utc_day(clock.now_ms(), 1)
     with service.client() as client:
         if fix:
             run_now(client, org, everything=True)

@@ -57,7 +57,7 @@ def key_of(organization: Organization, field: str, now_ms: int) -> str:
 
 def first_day(settings: Settings, now_ms: int) -> str:
     """The first UTC day that the provider can still be asked about."""
-    return times.day_of(now_ms * times.MS_NS - (settings.sync_days + DAYS_MORE) * times.DAY_NS, "UTC")
+    return times.utc_day(now_ms, settings.sync_days + DAYS_MORE)
 
 
 class Syncs:

@@ -21,7 +21,7 @@ from streams.gateway.answers import Refusal, answer, invalid, not_found
 from streams.gateway.events import content_type_of
 from streams.gateway.items import JSON
 from streams.gateway.openapi import SMALL_WRITE
-from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded
+from streams.gateway.organizations import decoded
 from streams.settings import Settings
 from streams.sync.activity import Activity, Residue, compare
 from streams.sync.provider import Provider, ProviderError
@@ -123,10 +123,8 @@ class SyncRoutes:
 
     def __init__(self, syncs: Callable[[], Syncs], settings: Settings) -> None:
         self._now = syncs
-        self._limits = msgspec.structs.replace(
-            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
-        )
-        self._room = bodies.Room(BODIES_MAX, BODIES_MAX * SMALL_BODY_BYTES_MAX)
+        self._limits = bodies.small(settings)
+        self._room = bodies.Room(BODIES_MAX, BODIES_MAX * bodies.SMALL_BYTES_MAX)
         self._days = min(settings.sync_days, ACTIVITY_DAYS_MAX)
         self._asking: dict[str, asyncio.Lock] = {}
         self._accounts: dict[tuple[str, str], tuple[float, Sequence[Activity]]] = {}
@@ -219,7 +217,7 @@ class SyncRoutes:
 
 
 def _ago(days: int) -> str:
-    return times.day_of(clock.now_ms() * times.MS_NS - days * times.DAY_NS, "UTC")
+    return times.utc_day(clock.now_ms(), days)
 
 
 def _around(day: str) -> Sequence[str]:

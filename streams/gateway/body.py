@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import msgspec
 from aiohttp import HttpVersion11, web
 
 from streams.gateway import access
@@ -23,6 +24,15 @@ SLICE_BYTES = 1 << 18
 MEMBERS_MAX = 1024
 _GZIP_WBITS = 31
 _BUSY_RETRY_S = 1.0
+# A change of settings, an order to a job: no body of that kind is larger.
+SMALL_BYTES_MAX = 65_536
+
+
+def small(settings: Settings) -> Settings:
+    """The settings, for a route whose bodies are small."""
+    return msgspec.structs.replace(
+        settings, body_bytes_max=SMALL_BYTES_MAX, unpacked_bytes_max=SMALL_BYTES_MAX
+    )
 
 
 class Room:

@@ -23,7 +23,6 @@ from streams.organizations import Change, Key, Organization, Rights, User, lates
 from streams.settings import Settings
 
 T = TypeVar("T")
-SMALL_BODY_BYTES_MAX = 65_536
 LAST_KEY = (
     "without it nobody can change settings or make keys here any more, until the service is stopped and"
     " `genledger keys create --rights admin` is run on its files. force=1 ends it nevertheless"
@@ -73,9 +72,7 @@ class SettingsRoutes:
         self._administration = administration
         self._directory = directory
         self._room = room
-        self._limits = msgspec.structs.replace(
-            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
-        )
+        self._limits = bodies.small(settings)
         self._clock = clock
 
     async def change_organization(self, request: web.Request) -> web.Response:

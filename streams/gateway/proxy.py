@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 import aiohttp
-import msgspec
 from aiohttp import hdrs, web
 from yarl import URL
 
@@ -22,7 +21,6 @@ from streams import topics
 from streams.clock import monotonic_s
 from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal
-from streams.gateway.organizations import SMALL_BODY_BYTES_MAX
 from streams.log.partition import partition_of
 from streams.settings import Settings
 
@@ -49,10 +47,8 @@ class Proxy:
     def __init__(self, settings: Settings, log: Owners) -> None:
         self._log = log
         self._views_url = settings.views_url.rstrip("/")
-        self._limits = msgspec.structs.replace(
-            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
-        )
-        self._room = bodies.Room(settings.requests_max, settings.requests_max * SMALL_BODY_BYTES_MAX)
+        self._limits = bodies.small(settings)
+        self._room = bodies.Room(settings.requests_max, settings.requests_max * bodies.SMALL_BYTES_MAX)
         # A listener to a stream is there until he goes, so only silence ends an answer.
         timeout = aiohttp.ClientTimeout(
             total=None, connect=CONNECT_TIMEOUT_S, sock_read=settings.explain_timeout_s * 2

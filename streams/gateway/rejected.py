@@ -21,7 +21,7 @@ from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal, answer, invalid, not_found
 from streams.gateway.intake import Intake
 from streams.gateway.newest import Newest
-from streams.gateway.organizations import SMALL_BODY_BYTES_MAX, decoded, time_of
+from streams.gateway.organizations import decoded, time_of
 from streams.log.interface import Headers, Log, Message, Record
 from streams.log.partition import partition_of
 from streams.settings import Settings
@@ -50,9 +50,7 @@ class Rejected:
         self._intake = intake
         self._room = room
         self._newest = Newest(log, topics.REJECTED, kept_headers)
-        self._limits = msgspec.structs.replace(
-            settings, body_bytes_max=SMALL_BODY_BYTES_MAX, unpacked_bytes_max=SMALL_BODY_BYTES_MAX
-        )
+        self._limits = bodies.small(settings)
 
     async def list(self, request: web.Request) -> web.Response:
         """GET /api/v1/rejected: by partition, then offset; `next` goes into the next call's `after`.

@@ -124,9 +124,8 @@ class _Run:
             raise outcome.error
 
     async def _days(self) -> None:
-        now_ns = self._now_ms * times.MS_NS
         days = min(self._settings.sync_days, ACTIVITY_DAYS_MAX)
-        first, last = (times.day_of(now_ns - ago * times.DAY_NS, "UTC") for ago in (days, 1))
+        first, last = (times.utc_day(self._now_ms, ago) for ago in (days, 1))
         theirs = [row for row in await self._provider.activity() if first <= row.day <= last]
         ours = await self._state.days(self._organization, first, last)
         self.missing = activity.missing(activity.compare(theirs, ours))
