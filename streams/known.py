@@ -82,6 +82,15 @@ _decoder = msgspec.msgpack.Decoder(Known | Balance | Horizon | Held)
 KINDS = tuple(each.__struct_config__.tag for each in (Known, Balance, Horizon, Held))
 
 
+def date_of(known: Known) -> int:
+    """When the generation was, in nanoseconds: as its winner says, else as the log first had it."""
+    created_ns = known.winner.created_ns
+    if created_ns is not None:
+        return created_ns
+    assert known.dated_ns is not None
+    return known.dated_ns
+
+
 def encode(known: Anything) -> bytes:
     """As the table and its changelog keep it."""
     return _encoder.encode(known)

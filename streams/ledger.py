@@ -17,7 +17,7 @@ from streams import generation, records, times, topics, version
 from streams.errors import BadEvent
 from streams.fact import Entry, Fact, Fate
 from streams.generation import SCHEMA_HEADERS, Generation
-from streams.known import Anything, Balance, Held, Horizon, Known
+from streams.known import Anything, Balance, Held, Horizon, Known, date_of
 from streams.log.interface import Message, Record
 from streams.log.partition import partition_of
 from streams.money import marked_up
@@ -216,7 +216,7 @@ def _doubt(fresh: Known, carried: Carried | None, record: Record, here: Here) ->
         return "no source that is believed has told of it" if carried.held else ""
     if event.authority == "corrected" or records.header(record, records.FORCE) is not None:
         return ""
-    sources = here.rules.believed(event.organization, event.model, _date_ns(fresh), record.time_ms)
+    sources = here.rules.believed(event.organization, event.model, date_of(fresh), record.time_ms)
     if not sources or event.source in sources:
         return ""
     return f"of {event.model} the organisation believes {' and '.join(sources)}, not {event.source!r}"
@@ -269,7 +269,7 @@ def _doubted(after: Known, fresh: Known, doubt: str, record: Record, here: Here)
     detail = doubt[:ERROR_LENGTH_MAX]
     event = fresh.winner
     # Where the provider is believed, its own word is what counts the call: the sync is to ask for it.
-    sources = here.rules.believed(event.organization, event.model, _date_ns(fresh), record.time_ms)
+    sources = here.rules.believed(event.organization, event.model, date_of(fresh), record.time_ms)
     return Decision(
         "quarantined",
         held,
@@ -285,7 +285,7 @@ def _unknown(fresh: Known, doubt: str, record: Record, here: Here) -> Decision:
     horizon = here.horizon
     if (
         horizon is not None
-        and _date_ns(fresh) < horizon.horizon_ns
+        and date_of(fresh) < horizon.horizon_ns
         and records.header(record, records.FORCE) is None
     ):
         return Decision(
@@ -373,14 +373,6 @@ def _merged(known: Known, fresh: Known, winner: Known, here: Here) -> Known:
     return Known(winner.winner, terms, dated_ns, latest_ns, opening)
 
 
-def _date_ns(known: Known) -> int:
-    created_ns = known.winner.created_ns
-    if created_ns is not None:
-        return created_ns
-    assert known.dated_ns is not None
-    return known.dated_ns
-
-
 def _again(known: Anything, key: bytes | None, here: Here) -> tuple[Message, ...]:
     """The record that makes the key's newest record its winner again."""
     if isinstance(known, Known):
@@ -413,7 +405,7 @@ def _entry(known: Known, record: Record, here: Here) -> Entry:
         0 if void else event.total_tokens,
         None if void else cost_nano,
         None if void or cost_nano is None else marked_up(cost_nano, terms.rate),
-        _date_ns(known),
+        date_of(known),
         event.created_ns is None,
         terms.rate,
         terms.zone,

@@ -21,7 +21,7 @@ from streams.directory import Directory
 from streams.errors import LogError
 from streams.gateway.winners import winners_route
 from streams.generation import Generation
-from streams.known import Anything, Held, Known
+from streams.known import Anything, Held, Known, date_of
 from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
@@ -155,8 +155,7 @@ class LedgerPart:
 def _counts_by_sync(known: Known, rules: Rules) -> bool:
     """Whether a call that is held would count by the sync's word: the organisation may believe it by now."""
     winner, now_ms = known.winner, clock.now_ms()
-    date_ns = winner.created_ns if winner.created_ns is not None else known.dated_ns or 0
-    sources = rules.believed(winner.organization, winner.model, date_ns, now_ms)
+    sources = rules.believed(winner.organization, winner.model, date_of(known), now_ms)
     return not sources or SYNC in sources
 
 
