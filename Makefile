@@ -30,8 +30,9 @@ run: install
 kafka: install
 	$(BIN)/python -m tests.kafka.broker data/kafka
 
+# Two processes: many tests wait (for a broker that is away, for a drain), and the other one uses the time.
 test: install
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
