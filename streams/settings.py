@@ -22,6 +22,8 @@ from streams.errors import SettingError
 SESSION_TIMEOUT_S_MAX = 10.0
 # Where a secret came from, when it came from a file of its own.
 FILE_ORIGIN = "the file "
+# The most points in one write to InfluxDB.
+POINTS_MAX = 5000
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -85,6 +87,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider_timeout_s: float = 30.0
     provider_tries_max: int = 5
     provider_rate_per_s: float = 10.0
+    influxdb_first_enabled: bool | None = None
+    influxdb_first_mode: bool | None = None
+    influxdb_url: str = ""
+    influxdb_token: str = ""
+    influxdb_org: str = ""
+    influxdb_bucket: str = ""
+    influxdb_use_cloud: bool = False
+    influxdb_cloud_url: str = ""
+    influxdb_cloud_token: str = ""
+    influxdb_cloud_org: str = ""
+    influxdb_cloud_bucket: str = ""
+    influxdb_write_timeout_ms: int = 2000
+    influxdb_batch_size: int = 100
+    influxdb_aggregation_batch_size: int = 5
+    influxdb_dedup: Literal["time", "tag"] = "time"
+    influxdb_version: Literal["auto", "1", "2", "3"] = "auto"
+    points: bool = True
+    points_linger_s: float = 0.25
+    points_url: str = "http://127.0.0.1:9105"
+    reconcile_at: str = ""
+    reconcile_days: int = 2
     explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
     drain_timeout_s: float = 20.0
@@ -226,6 +249,60 @@ TABLE = (
     Setting(
         "provider_rate_per_s", "GENLEDGER_PROVIDER_RATE_PER_S", "requests a second to the provider, at most"
     ),
+    Setting(
+        "influxdb_first_enabled",
+        "INFLUXDB_FIRST_ENABLED",
+        "raw points go to InfluxDB, and only there; false: legacy mode, they go to SQLite. True if"
+        " INFLUXDB_URL is set",
+    ),
+    Setting("influxdb_first_mode", "INFLUXDB_FIRST_MODE", "the same by its other name; both must agree"),
+    Setting("influxdb_url", "INFLUXDB_URL", "where InfluxDB is, such as http://127.0.0.1:8086"),
+    Setting("influxdb_token", "INFLUXDB_TOKEN", "its token; user:password for 1.8", secret=True),
+    Setting("influxdb_org", "INFLUXDB_ORG", "its organisation; none for 1.8 and 3"),
+    Setting("influxdb_bucket", "INFLUXDB_BUCKET", "its bucket; the database for 1.8 and 3"),
+    Setting("influxdb_use_cloud", "INFLUXDB_USE_CLOUD", "the four settings of the cloud instead of those"),
+    Setting("influxdb_cloud_url", "INFLUXDB_CLOUD_URL", "where InfluxDB Cloud is"),
+    Setting("influxdb_cloud_token", "INFLUXDB_CLOUD_TOKEN", "its token", secret=True),
+    Setting("influxdb_cloud_org", "INFLUXDB_CLOUD_ORG", "its organisation"),
+    Setting("influxdb_cloud_bucket", "INFLUXDB_CLOUD_BUCKET", "its bucket"),
+    Setting(
+        "influxdb_write_timeout_ms",
+        "INFLUXDB_WRITE_TIMEOUT",
+        "milliseconds that one write may take; less than the session of a worker",
+    ),
+    Setting(
+        "influxdb_batch_size",
+        "INFLUXDB_BATCH_SIZE",
+        "points that are worth a write of their own when traffic trickles; up to 5,000 when they queue",
+    ),
+    Setting(
+        "influxdb_aggregation_batch_size",
+        "INFLUXDB_AGGREGATION_BATCH_SIZE",
+        "days that are read from InfluxDB at once",
+    ),
+    Setting(
+        "influxdb_dedup",
+        "INFLUXDB_DEDUP",
+        "time: a point is its tags and nanosecond; tag: also its request_id, a series for each call",
+    ),
+    Setting(
+        "influxdb_version",
+        "GENLEDGER_INFLUXDB_VERSION",
+        "1, 2 or 3, for a server that does not say which it is",
+    ),
+    Setting("points", "GENLEDGER_POINTS", "keep raw points in SQLite while they don't go to InfluxDB"),
+    Setting(
+        "points_linger_s",
+        "GENLEDGER_POINTS_LINGER_S",
+        "how long fewer points than INFLUXDB_BATCH_SIZE wait for more",
+    ),
+    Setting("points_url", "GENLEDGER_POINTS_URL", "where the doors find the points worker"),
+    Setting(
+        "reconcile_at",
+        "GENLEDGER_RECONCILE_AT",
+        "when to reconcile the views with InfluxDB each night, UTC, as 03:30; never if empty",
+    ),
+    Setting("reconcile_days", "GENLEDGER_RECONCILE_DAYS", "how many days back that looks"),
     Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
     Setting(
         "stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"
@@ -383,9 +460,11 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError("GENLEDGER_APPEND_BYTES_MAX must be at least 4 times GENLEDGER_BATCH_BYTES_MAX")
     if settings.port > 65_535:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
-    if settings.prove_at and _TIME_OF_DAY.fullmatch(settings.prove_at) is None:
-        raise SettingError(f"GENLEDGER_PROVE_AT must be a time of day such as 02:30, not {settings.prove_at}")
+    for env, at in (("PROVE", settings.prove_at), ("RECONCILE", settings.reconcile_at)):
+        if at and _TIME_OF_DAY.fullmatch(at) is None:
+            raise SettingError(f"GENLEDGER_{env}_AT must be a time of day such as 02:30, not {at}")
     _check_provider(settings)
+    _check_influxdb(settings)
     _check_kafka(settings)
     broker = settings.broker or f"sqlite:///{settings.data}/log"
     if not broker.startswith(("sqlite:///", "kafka://")):
@@ -399,6 +478,39 @@ def _check_provider(settings: Settings) -> None:
         raise SettingError(
             "GENLEDGER_PROVIDER_URL must begin with https:// or http://, such as"
             f" https://openrouter.ai/api/v1, not '{settings.provider_url}'"
+        )
+
+
+def influxdb_first(settings: Settings) -> bool:
+    """Whether raw points go to InfluxDB: as it is said, else if there is an InfluxDB. Pure."""
+    said = (settings.influxdb_first_enabled, settings.influxdb_first_mode)
+    chosen = next((one for one in said if one is not None), None)
+    return bool(settings.influxdb_url or settings.influxdb_use_cloud) if chosen is None else chosen
+
+
+def _check_influxdb(settings: Settings) -> None:
+    """What must agree among the settings for InfluxDB."""
+    said = {settings.influxdb_first_enabled, settings.influxdb_first_mode} - {None}
+    if len(said) > 1:
+        raise SettingError("INFLUXDB_FIRST_ENABLED and INFLUXDB_FIRST_MODE disagree: give one, or both alike")
+    if settings.influxdb_write_timeout_ms >= settings.kafka_session_timeout_s * 1000:
+        raise SettingError(
+            "INFLUXDB_WRITE_TIMEOUT must be less than GENLEDGER_KAFKA_SESSION_TIMEOUT_S, in milliseconds"
+        )
+    if settings.influxdb_batch_size > POINTS_MAX:
+        raise SettingError(f"INFLUXDB_BATCH_SIZE must be at most {POINTS_MAX}")
+    if not influxdb_first(settings):
+        return
+    which = "cloud_" if settings.influxdb_use_cloud else ""
+    for name in ("url", "bucket"):
+        if not getattr(settings, f"influxdb_{which}{name}"):
+            env = f"INFLUXDB_{which}{name}".upper()
+            raise SettingError(f"{env} is missing: raw points are to go to InfluxDB")
+    url = getattr(settings, f"influxdb_{which}url")
+    if not url.lower().startswith(("https://", "http://")):
+        raise SettingError(
+            f"INFLUXDB_{which}URL".upper() + " must begin with https:// or http://, such as"
+            f" http://127.0.0.1:8086, not '{url}'"
         )
 
 
