@@ -152,7 +152,7 @@ async def read(request: web.Request, settings: Settings, seat: Seat) -> bytes:
             body = await _collect(request, unpacker, settings, seat)
     except TimeoutError:
         message = f"the body did not arrive within {settings.request_timeout_s:g} s"
-        raise Refusal(408, "timeout", message, close=True) from None
+        raise Refusal(408, "timeout", message, retry_after_s=1, close=True) from None
     except web.RequestPayloadError as error:
         raise Refusal(400, "bad_body", f"the body is not valid HTTP: {error}", close=True) from None
     if not request.get("still_allowed", _yes)():

@@ -199,7 +199,9 @@ async def test_a_stalled_sender_is_408_while_others_are_served(make_house: Make)
         assert (await house.send(entry, entry.body()))[0] == entry.ok
     assert not any(one.done() for one in slow)
     async with asyncio.timeout(10):
-        assert {status_of(answer) for answer in await asyncio.gather(*slow)} == {408}
+        answers = await asyncio.gather(*slow)
+    assert {status_of(answer) for answer in answers} == {408}
+    assert all(b"\r\nRetry-After: 1\r\n" in answer for answer in answers)
     assert len(await house.records()) == len(ENTRIES)
 
 
