@@ -31,6 +31,7 @@ from genledger.commands import (
     export,
     gateway,
     keys,
+    migrate,
     orgs,
     prove,
     publish,
@@ -76,6 +77,7 @@ COMMANDS = (
     status,
     sync,
     reconcile,
+    migrate,
     config,
     bench,
 )

@@ -5,11 +5,13 @@ still while records wait for it, ends the service with a message and exit code 1
 again, and nothing is lost. On a cluster it is the same, with the topics made first where they are missing.
 """
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
 
+from genledger.points import PointsProcess
 from genledger.roles import views
 from genledger.roles.books import start_books
 from genledger.roles.conflicts import start_conflicts
@@ -17,6 +19,7 @@ from genledger.roles.door import start_door
 from genledger.roles.knower import Here
 from genledger.roles.ledger import LedgerPart
 from genledger.roles.opening import open_watched
+from genledger.roles.points_routes import points_routes, state_of
 from genledger.roles.proofs import start_proofs
 from genledger.roles.sync import start_syncs
 from genledger.roles.sync_routes import sync_routes
@@ -25,6 +28,8 @@ from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
 from projections import api, schema
 from projections.queries import Queries
+from projections.stores.influxdb.server import Server
+from projections.stores.influxdb.target import target_of
 from streams import clock, topics
 from streams.directory import Directory
 from streams.errors import SettingError
@@ -33,7 +38,7 @@ from streams.log.backends import is_embedded
 from streams.log.ends import ends_after
 from streams.log.interface import Log
 from streams.log.kafka.administration import ensure
-from streams.settings import Settings
+from streams.settings import Settings, points_kept
 
 ROLES = ("ledger", *views.NAMES)
 
@@ -63,6 +68,7 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     else:
         await ledger.start(stack)
     process = await _start_views(log, settings, without, watch, stack)
+    points = await _start_points(log, settings, without, watch, stack)
     queries = await Queries.open(database)
     stack.push_async_callback(queries.close)
     ends = partial(ends_after, log, topics.GENERATIONS)
@@ -78,12 +84,29 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
         lookup=ledger.lookup,
         health=watch.health,
         extra_routes=[
-            *api.routes(queries, clock.now_ms, process.wait_for_change, ends),
+            *api.routes(queries, clock.now_ms, process.wait_for_change, ends, points_kept(settings)),
             *sync_routes(lambda: syncs, settings),
+            *points,
             web.get("/api/v1/status", watch.status),
         ],
     )
     await start_door(door, settings, stack)
+
+
+async def _start_points(
+    log: Log, settings: Settings, without: tuple[str, ...], watch: Watch, stack: AsyncExitStack
+) -> Sequence[web.RouteDef]:
+    """Start the points' process, where they go to InfluxDB; the routes that tell of it."""
+    target = target_of(settings)
+    if target is None or "points" in without:
+        return points_routes(settings)
+    process = PointsProcess(settings, log)
+    await process.start(watch, stack)
+    server = Server(target)
+    stack.push_async_callback(server.close)
+    return points_routes(
+        settings, lambda: state_of(process.state, process.places(), process.trouble()), server.health
+    )
 
 
 async def _start_views(

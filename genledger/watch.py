@@ -31,6 +31,8 @@ class Part(msgspec.Struct):
     failure: Callable[[], BaseException | None] | None  # None: left out by a test
     full: Callable[[], bool] = lambda: False
     trouble: Callable[[], str] = lambda: ""  # what keeps it from its work and will pass, or ''
+    held: Callable[[], str] = lambda: ""  # who outside keeps it waiting: it is not stuck, however long
+    aside: bool = False  # nobody waits for it: what troubles it is no reason not to be ready
 
 
 # What an operator should look at though all goes on; '' while there is nothing.
@@ -75,7 +77,7 @@ class Watch:
             error = part.failure()
             if error is not None:
                 return f"{name} failed: {type(error).__name__}: {error}"
-            stuck = "" if part.full() else self._stuck(name, part, now_s)
+            stuck = "" if part.full() or part.held() else self._stuck(name, part, now_s)
             metrics.LAG_RECORDS.labels(name).set(_lag(part))
             if stuck:
                 return stuck
@@ -106,7 +108,11 @@ class Watch:
     def health(self) -> Health:
         """For the probes: ready when every part runs and none has a full disk."""
         states = {name: _state(part) for name, part in self.parts.items()}
-        reasons = tuple(f"{name}: {state}" for name, state in states.items() if state not in ("ok", "off"))
+        reasons = tuple(
+            f"{name}: {state}"
+            for name, state in states.items()
+            if state not in ("ok", "off") and not self.parts[name].aside
+        )
         return Health(ready=not reasons, reasons=reasons, components=self.detail())
 
     def detail(self) -> dict[str, Any]:
@@ -151,4 +157,4 @@ def _state(part: Part) -> str:
         return "failed"
     if part.full():
         return "disk full"
-    return part.trouble() or "ok"
+    return part.held() or part.trouble() or "ok"

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from projections import conflicts, shapes
+from projections import conflicts, raw, shapes
 from projections.books import Balance, balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
 from streams import metrics, times
 from streams.clock import Clock
+from streams.settings import PointsKept
 
 # Waits until the views have changed, at most so many seconds; whether they have.
 WaitForChange = Callable[[float], Awaitable[bool]]
@@ -38,6 +39,14 @@ DAYS: Query = (
     ("from", "the first day, such as 2026-11-20"),
     ("to", "the last day, itself within"),
 )
+_POINTS: Query = (
+    ("org", "the organisation's id; needed unless the key has one"),
+    ("from", "the first day, such as 2026-11-20, or instant, such as 2026-11-20T10:00:00Z"),
+    ("to", "the last day or instant, itself within"),
+    ("model", "this model's only: a page may then be empty and still have a next one"),
+    ("limit", f"at most so many, {raw.LIMIT} unless given, up to {raw.LIMIT_MAX}"),
+    ("cursor", "`next` of the page before"),
+)
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
@@ -45,6 +54,14 @@ _NUMBERS = ("raw_cost", "markup_cost")
 _JSON = "application/json"
 _CSV = "text/csv"
 _EVENTS = "text/event-stream"
+# What to say where there are no raw points here.
+_NO_POINTS: Mapping[PointsKept, tuple[str, str]] = {
+    "influxdb": (
+        "points_in_influxdb",
+        "raw points are in InfluxDB, and only there: ask it, in the measurement llm_usage",
+    ),
+    "nowhere": ("points_not_kept", "raw points are not kept: GENLEDGER_POINTS is false"),
+}
 # 503: too many streams; on a cluster, the worker that knows does not answer.
 _READS = (200, 404, 503)
 
@@ -56,13 +73,20 @@ async def balances(queries: Queries, ends: Ends) -> Sequence[Balance]:
     return balance(fates, read, found)
 
 
-def routes(queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends) -> list[web.RouteDef]:
-    """The routes under /api/v1 that only read the views."""
-    api = Api(queries, clock, wait_for_change, ends)
+def routes(
+    queries: Queries,
+    clock: Clock,
+    wait_for_change: WaitForChange,
+    ends: Ends,
+    points: PointsKept = "sqlite",
+) -> list[web.RouteDef]:
+    """The routes under /api/v1 that only read the views. `points`: where raw points are kept."""
+    api = Api(queries, clock, wait_for_change, ends, points)
     return [
         web.get("/api/v1/usage/daily", api.daily),
         web.get("/api/v1/usage/users", api.users),
         web.get("/api/v1/usage/models", api.models),
+        web.get("/api/v1/usage/points", api.points),
         web.get("/api/v1/usage/live", api.live),
         web.get("/api/v1/usage/stream", api.stream, allow_head=False),
         web.get("/api/v1/books", api.books),
@@ -108,7 +132,15 @@ def takes(query: Query = (), **documented: Any) -> Callable[[Handler], Handler]:
 class Api:
     """The handlers. Errors are answers of theirs; what they raise else is the server's to show."""
 
-    def __init__(self, queries: Queries, clock: Clock, wait_for_change: WaitForChange, ends: Ends) -> None:
+    def __init__(
+        self,
+        queries: Queries,
+        clock: Clock,
+        wait_for_change: WaitForChange,
+        ends: Ends,
+        points: PointsKept,
+    ) -> None:
+        self._points = points
         self._queries = queries
         self._clock = clock
         self._wait_for_change = wait_for_change
@@ -129,6 +161,27 @@ class Api:
     async def models(self, request: web.Request) -> web.Response:
         """Days of models."""
         return await self._usage(request, "models")
+
+    @takes(_POINTS, returns=shapes.Points, also=(_CSV,), statuses=(*_READS, 409))
+    async def points(self, request: web.Request) -> web.Response:
+        """Raw points of one organisation, a page at a time. 409: they are not kept in SQLite"""
+        organization = _organization(request)
+        if organization is None:
+            return _not_found()
+        if not organization:
+            return _error(400, "bad_request", "must name an organisation", "org")
+        if self._points != "sqlite":
+            return _error(409, *_NO_POINTS[self._points])
+        try:
+            asked = raw.asked_of(request.query, organization)
+        except raw.BadParameter as error:
+            return _error(400, "bad_request", str(error), error.field)
+        page = await self._queries.points(asked)
+        if not _wants_csv(request):
+            return _json(page)
+        response = web.Response(text=csv_text(raw.COLUMNS, page.rows, _NUMBERS), content_type=_CSV)
+        response.headers["X-Next-Cursor"] = page.next or ""
+        return response
 
     @takes(ORGANIZATION, returns=shapes.LiveCounters, statuses=_READS)
     async def live(self, request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from projections.schema import TABLES
 
 _NEVER = ("positions", "processed_generation_cleanup_log")
 _OF_ONE_LOG = ("books", "client_live_counters", "generation_conflicts")
-_LOG_TIMES = ("created_at", "updated_at", "processed_at", "user_id_ms")
+_LOG_TIMES = ("created_at", "updated_at", "processed_at", "user_id_ms", "logged_ms")
 
 
 def digest(

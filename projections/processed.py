@@ -4,7 +4,7 @@
 >>> fold([Fact(fate="counted", id="gen-1", partition=0, offset=0, prev=-1, time_ms=1000, plus=entry)]).rows
 {'gen-1': Row(organization='acme', day='2026-11-20', time_s=1, total_tokens=7, cost_nano=5)}
 
-A voided id keeps its row, with zeros; a forgotten one loses it. A cost that nobody knows stays unknown.
+A voided id keeps its row, with zeros; one that is forgotten, or that a migration took back, loses it. A cost that nobody knows stays unknown.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def fold(facts: Sequence[Fact]) -> Changes:
     rows = changes.rows
     for fact in facts:
         entry = fact.plus
-        if fact.fate == "forgotten":
+        if fact.fate == "forgotten" or _is_taken_back(fact):
             rows.pop(fact.id, None)
             changes.forgotten.add(fact.id)
         elif entry is not None and fact.fate in _TAKEN and not entry.margin:
@@ -53,6 +53,11 @@ def fold(facts: Sequence[Fact]) -> Changes:
             before = rows.get(fact.id)
             rows[fact.id] = _row(entry, time_s if before is None else min(time_s, before.time_s))
     return changes
+
+
+def _is_taken_back(fact: Fact) -> bool:
+    # A migration was rolled back: the id is as unknown as before it.
+    return fact.fate == "opening" and fact.plus is None and fact.minus is not None
 
 
 def _row(entry: Entry, time_s: int) -> Row:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import aiosqlite
 import msgspec
 
+from projections import raw
 from projections.books import Read
 from streams import times
 from streams.errors import SchemaMismatch, ViewError
@@ -177,6 +178,17 @@ class Queries:
             total_tokens FROM processed_generations WHERE id = ?"""
         rows = await self._all(query, (id,))
         return _with_money(rows[0]) if rows else None
+
+    async def points(self, asked: raw.Asked) -> raw.Page:
+        """Raw points of one organisation, in the order of their days and times."""
+        until: raw.Place | None = None
+        if asked.model:
+            # Few of many rows may be this model's: a page looks at a bounded number of them.
+            found = await self._all(*raw.edge_query(asked))
+            until = (found[0]["usage_date"], found[0]["time_ns"], found[0]["id"]) if found else None
+        rows = await self._all(*raw.points_query(asked, until))
+        page = raw.paged(rows, asked, until)
+        return raw.Page([_with_money(dict(row)) for row in page.rows], page.next)
 
     async def statement(self, organization: str, month: str, by: By) -> Sequence[Row]:
         """One organisation's month, summed by user, model or day, in integer nano-dollars."""

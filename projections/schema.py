@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "20261121_005"
+HEAD = "20261122_006"
 _OWN = "20261121_003"  # the revision that makes genledger's own tables
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 _STEP = re.compile(r"[+-][0-9]{1,3}")
@@ -195,6 +195,31 @@ TABLES: dict[str, Table] = {
             *("idx_conflicts_generation", "idx_conflicts_holder"),
             *("idx_conflicts_claimant", "idx_conflicts_updated"),
         ),
+    ),
+    "usage_points": Table(
+        "20261122_006",
+        ("id",),
+        (
+            "id",
+            "client_org_id",
+            "usage_date",
+            "time_ns",
+            "model_name",
+            "provider",
+            "source",
+            "user_id",
+            "openrouter_user_id",
+            "prompt_tokens",
+            "completion_tokens",
+            "total_tokens",
+            "raw_cost",
+            "markup_cost",
+            "raw_cost_nano",
+            "markup_cost_nano",
+            "latency_ms",
+            "logged_ms",
+        ),
+        ("idx_points_client_date",),
     ),
 }
 

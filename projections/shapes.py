@@ -66,6 +66,34 @@ class Models(msgspec.Struct):
     truncated: bool
 
 
+class PointRow(msgspec.Struct, kw_only=True):
+    """One call; a cost or latency that nobody knows is null."""
+
+    id: str
+    client_org_id: str
+    usage_date: str
+    time: str
+    model_name: str
+    provider: str
+    source: str
+    user_id: str
+    openrouter_user_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    raw_cost: str | None
+    markup_cost: str | None
+    latency_ms: int | None
+    logged_at: str
+
+
+class Points(msgspec.Struct):
+    """Raw points; `next` goes into `cursor`: null when there is no more."""
+
+    rows: list[PointRow]
+    next: str | None
+
+
 class LiveRow(msgspec.Struct):
     """An organisation's counters of its own today."""
 

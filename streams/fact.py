@@ -143,13 +143,20 @@ def effects(fact: Fact) -> Sequence[tuple[int, Entry]]:
         return ((1, plus),)  # nearly all of them
     found = []
     if fate in ("counted", "amended", "conflict") or (fate == "opening" and _is_balance(fact)):
-        if minus is not None and minus.requests:
+        if minus is not None and _counts(minus):
             found.append((-1, minus))
-        if plus is not None and plus.requests:
+        if plus is not None and _counts(plus):
             found.append((1, plus))
     elif fate == "voided" and minus is not None and minus.requests:
         found.append((-1, minus))
     return found
+
+
+def _counts(entry: Entry) -> bool:
+    # An earlier system's row may have money and no requests; one that was taken back has nothing at all.
+    return entry.requests > 0 or (
+        entry.margin != "" and bool(entry.total_tokens or entry.cost_nano or entry.markup_nano)
+    )
 
 
 def _is_balance(fact: Fact) -> bool:

@@ -14,6 +14,8 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | store-written          | the local store is written; the batch is not yet acknowledged                     |
 | summaries-transaction  | inside the summaries' transaction: rows are written, the commit is not           |
 | processed-transaction  | the same, of processed_generations                                               |
+| points-written         | InfluxDB has a batch's points; the position has not been moved on                |
+| points-positioned      | InfluxDB has the points' position too                                            |
 | recovery               | the ledger's table is being read back from its changelog                         |
 | rebuild                | a part of a rebuild is in the file beside, and committed there                    |
 | swap-copying           | rebuilt rows are copied beside the live ones, piece by piece                      |
@@ -25,6 +27,8 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | restore-marked         | the log's marks are those of what is put back; its files are still the old ones   |
 | restore-emptied        | the old files are aside; none of the new ones is in place                         |
 | restore-placed         | all is in place but the log's first file                                         |
+| migration-planned      | a migration's entries and its backup are there; nothing is published              |
+| migration-sent         | the log has a batch of a migration's entries; its manifest does not say so         |
 """
 
 import os
@@ -40,6 +44,8 @@ NAMES = (
     "store-written",
     "summaries-transaction",
     "processed-transaction",
+    "points-written",
+    "points-positioned",
     "recovery",
     "rebuild",
     "swap-copying",
@@ -51,6 +57,8 @@ NAMES = (
     "restore-marked",
     "restore-emptied",
     "restore-placed",
+    "migration-planned",
+    "migration-sent",
 )
 
 

@@ -13,7 +13,7 @@ is published again: so compaction, which keeps a key's newest record, keeps the 
 import msgspec
 from msgspec.structs import replace
 
-from streams import generation, records, times, topics, version
+from streams import generation, openings, records, times, topics, version
 from streams.errors import BadEvent
 from streams.fact import Entry, Fact, Fate
 from streams.generation import SCHEMA_HEADERS, Generation
@@ -156,6 +156,7 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
     if balance is not None:
         if not (record.key or b"").startswith(b"balance-"):
             raise BadEvent("key", "of a balance must begin with balance-", "key")
+        openings.check_balance(balance)
         older = known if isinstance(known, Balance) else None
         minus = None if older is None else _margin(older, record, here)
         return Decision("opening", balance, plus=_margin(balance, record, here), minus=minus)
@@ -163,7 +164,7 @@ def _opening(known: Anything | None, record: Record, here: Here) -> Decision:
         raise BadEvent("id", "is not the record's key", "key")
     if isinstance(known, Known):
         if event.void and known.opening:  # the migration was rolled back
-            return Decision("opening", None)
+            return Decision("opening", None, minus=_entry(known, record, here))
         return Decision("opening", known, publish=_again(known, record.key, here))
     if event.void:
         standing = () if known is None else _again(known, record.key, here)
@@ -441,6 +442,7 @@ def _margin(balance: Balance, record: Record, here: Here) -> Entry:
         zone=today_zone,
         model=balance.model,
         user=balance.user,
+        user_id=here.rules.user_id(balance.organization, balance.user, balance.day, record.time_ms),
         provider=balance.provider,
         requests=balance.requests,
         prompt_tokens=balance.prompt_tokens,

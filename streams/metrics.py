@@ -21,6 +21,11 @@
 | genledger_sync_generations_total{result}        | generations that the sync has read back, by result  |
 | genledger_sync_runs_total{result}               | runs of the sync, one an organisation               |
 | genledger_sync_last_success_timestamp_seconds   | when a run of the sync last went well               |
+| genledger_influx_circuit_state                  | 0 closed, 1 half-open, 2 open: points wait          |
+| genledger_points_written_total                  | raw points that InfluxDB has taken                  |
+| genledger_points_refused_total                  | raw points that it refused, kept on the log         |
+| genledger_reconcile_last_timestamp_seconds      | when the views were last compared with InfluxDB     |
+| genledger_reconcile_differences                 | what that comparison found: 0 when they agree       |
 | genledger_webhook_secrets_stale                 | 1 while changed webhook secrets can't be used       |
 | genledger_build_info{version,python}            | 1                                                   |
 | genledger_http_requests_total{route,method,status} | requests, by the route's template                |
@@ -68,6 +73,17 @@ SYNC_GENERATIONS = Counter(
 SYNC_RUNS = Counter("genledger_sync_runs", "Runs of the sync, one an organisation", ("result",))
 SYNC_LAST_SUCCESS = Gauge(
     "genledger_sync_last_success_timestamp_seconds", "When a run of the sync last went well"
+)
+INFLUX_CIRCUIT_STATE = Gauge(
+    "genledger_influx_circuit_state", "0: points go to InfluxDB; 1: one is tried; 2: they wait"
+)
+POINTS_WRITTEN = Counter("genledger_points_written", "Raw points that InfluxDB has taken")
+POINTS_REFUSED = Counter("genledger_points_refused", "Raw points that InfluxDB refused")
+RECONCILE_LAST_TIMESTAMP = Gauge(
+    "genledger_reconcile_last_timestamp_seconds", "When the views were last compared with InfluxDB"
+)
+RECONCILE_DIFFERENCES = Gauge(
+    "genledger_reconcile_differences", "Differences that the last comparison with InfluxDB found"
 )
 WEBHOOK_SECRETS_STALE = Gauge(
     "genledger_webhook_secrets_stale", "1 while the changed file of webhook secrets can't be used"

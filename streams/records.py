@@ -25,6 +25,8 @@ from streams.log.interface import Message, Record
 KIND = "kind"
 WINNER, FORGET, HORIZON, OPENING = b"winner", b"forget", b"horizon", b"opening"
 FORCE = "force"
+# The reason on `generations.rejected` of what is no event: a line that InfluxDB does not take.
+REFUSED_POINT = b"influxdb"
 HEADERS_BYTES_MAX = 16_384
 _RUN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 

@@ -73,8 +73,12 @@ class Rules:
             rate = str(value_at(settings, "markup", date_ns, known_ms) or self._markup)
             zone = str(value_at(settings, "timezone", date_ns, known_ms) or self._zone)
         day = times.day_of(date_ns, zone)
+        return Terms(rate, zone, day, self.user_id(organization, user, day, known_ms))
+
+    def user_id(self, organization: str, user: str, day: str, known_ms: int) -> str:
+        """Whom the application knows a provider's user as on a day; '' when it has no other name."""
         mapping = self._directory.user(organization, user) if user else None
-        return Terms(rate, zone, day, user_id_at(mapping, day, known_ms) if mapping else "")
+        return user_id_at(mapping, day, known_ms) if mapping else ""
 
     def today(self, organization: str, time_ms: int) -> tuple[str, str]:
         """The organisation's local day at a log time, and the timezone it is reckoned in."""

@@ -24,6 +24,8 @@ SESSION_TIMEOUT_S_MAX = 10.0
 FILE_ORIGIN = "the file "
 # The most points in one write to InfluxDB.
 POINTS_MAX = 5000
+# Where raw points are kept.
+PointsKept = Literal["sqlite", "influxdb", "nowhere"]
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -327,7 +329,8 @@ TABLE = (
     Setting(
         "metrics_port",
         "GENLEDGER_METRICS_PORT",
-        "the port of a role's metrics and probes: gateway 9101, ledger 9102, summaries 9103, jobs 9104",
+        "the port of a role's metrics and probes: gateway 9101, ledger 9102, summaries 9103, jobs 9104,"
+        " points 9105",
     ),
     Setting("views_url", "GENLEDGER_VIEWS_URL", "where the doors find the summaries worker"),
     Setting(
@@ -486,6 +489,13 @@ def influxdb_first(settings: Settings) -> bool:
     said = (settings.influxdb_first_enabled, settings.influxdb_first_mode)
     chosen = next((one for one in said if one is not None), None)
     return bool(settings.influxdb_url or settings.influxdb_use_cloud) if chosen is None else chosen
+
+
+def points_kept(settings: Settings) -> PointsKept:
+    """Where raw points are kept: in SQLite only in legacy mode, and there only if they are wanted. Pure."""
+    if influxdb_first(settings):
+        return "influxdb"
+    return "sqlite" if settings.points else "nowhere"
 
 
 def _check_influxdb(settings: Settings) -> None:

@@ -38,6 +38,7 @@ KEYS = "keys"
 
 LEDGER_GROUP = "ledger"
 JOBS_GROUP = "jobs"
+POINTS_GROUP = "points"
 
 SETTINGS_TOPICS = (ORGANIZATIONS, USERS, KEYS)
 FAUST_INTERNAL: tuple[str, ...] = ()
@@ -175,9 +176,9 @@ def _common(spec: TopicSpec, replication: int) -> Iterator[Rule]:
     yield Rule("unclean.leader.election.enable", "false", why, advice=True)
 
 
-Role = Literal["gateway", "ledger", "summaries", "jobs", "producer", "administrator"]
+Role = Literal["gateway", "ledger", "summaries", "points", "jobs", "producer", "administrator"]
 Resource = Literal["Topic", "Group", "TransactionalId"]
-SERVICE_ROLES: tuple[Role, ...] = ("gateway", "ledger", "summaries", "jobs")
+SERVICE_ROLES: tuple[Role, ...] = ("gateway", "ledger", "summaries", "points", "jobs")
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -224,6 +225,10 @@ GRANTS: Sequence[Grant] = (
         "knows that every topic is there, and where it ends",
     ),
     Grant("summaries", "Group", LEDGER_GROUP, ("Describe",), "knows how far the ledger is"),
+    *_topics("points", (USAGE, *SETTINGS_TOPICS), _READ, "turns facts into points; knows who may ask it"),
+    *_topics("points", (REJECTED,), _WRITE, "keeps what InfluxDB refuses"),
+    *_topics("points", (GENERATIONS, SEEN_CHANGELOG), ("Describe",), "knows that every topic is there"),
+    Grant("points", "Group", POINTS_GROUP, _READ, "shares the partitions"),
     *_topics("jobs", _EVERY, ("Read", "DescribeConfigs"), "checks the topics; how far each part is"),
     Grant("jobs", "Group", LEDGER_GROUP, ("Describe",), "knows how far the ledger is"),
     Grant("jobs", "Group", JOBS_GROUP, _READ, "one of several leads"),

@@ -28,7 +28,7 @@ def prove(
     *,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (and organisations), processed, conflicts."),
+        Parameter(help="Only this part: summaries (and organisations), processed, conflicts, points."),
     ] = None,
     data: Data = None,
     json: Json = False,

@@ -41,7 +41,7 @@ def replay(
     ] = None,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (and organisations), processed, conflicts."),
+        Parameter(help="Only this part: summaries (and organisations), processed, conflicts, points."),
     ] = None,
     data: Data = None,
     dry_run: DryRun = False,

@@ -18,6 +18,7 @@ app = App(
     help_prologue="""Examples:
   genledger worker ledger --metrics-port 9102
   genledger worker summaries
+  genledger worker points
   genledger worker jobs
 """,
 )
@@ -66,6 +67,24 @@ def summaries(*, data: Data = None, metrics_port: MetricsPort = None) -> int:
     from genledger.roles import summaries as role
 
     settings = load(data=data, metrics_port=metrics_port)
+    return run(settings, partial(role.run, settings))
+
+
+@app.command(
+    help_prologue="""Examples:
+  INFLUXDB_URL=http://influxdb:8086 INFLUXDB_BUCKET=usage genledger worker points
+"""
+)
+def points(*, metrics_port: MetricsPort = None) -> int:
+    """Send raw points to InfluxDB: as many workers as there are partitions, no more.
+
+    They keep nothing: where they go on from stands in the bucket. While InfluxDB
+    is away they wait, and the log is the buffer.
+    """
+    from genledger.process import run
+    from genledger.roles import points as role
+
+    settings = load(metrics_port=metrics_port)
     return run(settings, partial(role.run, settings))
 
 

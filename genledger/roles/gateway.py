@@ -2,7 +2,8 @@
 
     genledger gateway --port 8787 --metrics-port 9101
 
-What it can't know it asks: ledger workers for their ids, the summaries worker for the views.
+What it can't know it asks: ledger workers for their ids, the summaries worker for the views, the points
+worker for what goes to InfluxDB.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from aiohttp import web
 from genledger.roles.door import start_door
 from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
+from genledger.roles.points_routes import points_elsewhere
 from genledger.roles.sync import Syncs
 from genledger.roles.sync_routes import sync_routes
 from genledger.watch import Status, Watch
@@ -49,6 +51,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
         extra_routes=[
             *api.routes_to(proxy.to_views),
             *api.passed_to(proxy.to_leader, sync_routes(_leads, settings)),
+            *points_elsewhere(settings, proxy),
             web.get("/api/v1/status", told),
         ],
         elsewhere={"explain": proxy.to_ledger, "duplicate": proxy.to_ledger},

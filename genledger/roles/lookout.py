@@ -20,7 +20,7 @@ from streams.known import Known
 from streams.log.interface import Log
 from streams.settings import Settings
 
-PORTS = {"gateway": 9101, "ledger": 9102, "summaries": 9103, "jobs": 9104}
+PORTS = {"gateway": 9101, "ledger": 9102, "summaries": 9103, "jobs": 9104, "points": 9105}
 PROBES = frozenset(("root", "live", "ready", "metrics"))
 
 

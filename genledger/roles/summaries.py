@@ -23,7 +23,7 @@ from projections.agents import Full, Taken, measure
 from projections.queries import Queries
 from streams import clock, topics
 from streams.log.ends import ends_after
-from streams.settings import Settings
+from streams.settings import Settings, points_kept
 
 
 async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
@@ -45,7 +45,8 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     ends = partial(ends_after, log, topics.GENERATIONS)
     await start_books(queries, ends, watch, stack)
     await start_conflicts(queries, watch, stack)
-    routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends)
+    kept = points_kept(settings)
+    routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends, kept)
     await start_lookout("summaries", log, directory, settings, watch, stack, routes=routes)
 
 

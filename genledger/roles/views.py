@@ -15,6 +15,7 @@ from genledger.watch import Part, Watch
 from projections.agents import Follower, Told, follower_app
 from projections.conflicts import Conflicts
 from projections.organizations import Organizations
+from projections.points import Points
 from projections.processed import Processed
 from projections.stores.sqlite import Database, wal_bytes
 from projections.summaries import Summaries
@@ -23,9 +24,9 @@ from streams import clock, metrics
 from streams.app import App
 from streams.errors import ViewBusy
 from streams.log.interface import Log
-from streams.settings import Settings
+from streams.settings import Settings, points_kept
 
-NAMES = ("organizations", "summaries", "conflicts", "processed")
+NAMES = ("organizations", "summaries", "conflicts", "processed", "points")
 # A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
 BUSY_WAIT_S = 15.0
 BUSY_RETRY_S = 0.1
@@ -34,7 +35,11 @@ BUSY_RETRY_S = 0.1
 def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
     """The views that are kept."""
     views: list[View[Any, Any]] = [Organizations(), Summaries(), Conflicts()]
-    return [*views, Processed()] if settings.processed_generations else views
+    if settings.processed_generations:
+        views.append(Processed())
+    if points_kept(settings) == "sqlite":
+        views.append(Points())
+    return views
 
 
 def path_of(settings: Settings) -> Path:

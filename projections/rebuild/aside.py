@@ -30,7 +30,7 @@ CACHE_KIB = 524_288
 # What an interrupted rebuild has to do again, at most.
 COMMIT_RECORDS = 10_000
 # Made anew at the end: kept up to date row by row they cost more than the rows.
-_LATE_INDEXES = "processed_generations"
+_LATE_INDEXES = ("processed_generations", "usage_points")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -189,8 +189,9 @@ def _make(path: Path, origin: Origin) -> None:
         connection.execute("BEGIN")
         connection.execute("CREATE TABLE rebuild (origin BLOB NOT NULL, late TEXT NOT NULL) STRICT")
         indexes = connection.execute(
-            "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
-            (_LATE_INDEXES,),
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name"
+            f" IN ({', '.join('?' * len(_LATE_INDEXES))})",
+            _LATE_INDEXES,
         ).fetchall()
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")

@@ -27,7 +27,11 @@ CONTRIBUTIONS_MAX = 1_000_000
 Worth = tuple[int, ...]
 Key = tuple[str, ...]
 # Tables whose rows are each of one generation, and the column that names it.
-_OF_ONE = {"processed_generations": "id", "generation_conflicts": "generation_id"}
+_OF_ONE = {
+    "processed_generations": "id",
+    "generation_conflicts": "generation_id",
+    "usage_points": "id",
+}
 _FIGURES = (
     "total_requests",
     "prompt_tokens",

@@ -33,10 +33,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Contradiction(msgspec.Struct, frozen=True):
-    """A fact whose own figures don't agree."""
+    """A fact whose own figures don't agree. `offset` is -1 where they are those of what was before it."""
 
     id: str
     text: str
+    offset: int = -1
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -161,4 +162,5 @@ def _contradictions(facts: Sequence[Fact]) -> Iterator[Contradiction]:
                     fact.id,
                     f"marked up to {found}, which is not {text_of(entry.cost_nano)} at {entry.rate}:"
                     f" that is {text_of(right_nano)}",
+                    fact.offset if entry is fact.plus else -1,
                 )

@@ -15,25 +15,27 @@ import msgspec
 
 from projections.conflicts import Conflicts
 from projections.organizations import Organizations
+from projections.points import Points
 from projections.processed import Processed
 from projections.summaries import Summaries
 from projections.view import View
 from streams import topics
-from streams.settings import Settings
+from streams.settings import Settings, points_kept
 
-Part = Literal["summaries", "processed", "conflicts"]
+Part = Literal["summaries", "processed", "conflicts", "points"]
 Source = Literal["usage", "generations"]
 Place = tuple[str, int]
 # How far each view is to come in each place: the offset of the last record.
 Stops = Mapping[tuple[str, str, int], int]
 
 VIEWS: Mapping[str, View[Any, Any]] = {
-    view.name: view for view in (Organizations(), Summaries(), Processed(), Conflicts())
+    view.name: view for view in (Organizations(), Summaries(), Processed(), Conflicts(), Points())
 }
 _VIEWS: Mapping[Part, tuple[str, ...]] = {
     "summaries": ("organizations", "summaries"),
     "processed": ("processed",),
     "conflicts": ("conflicts",),
+    "points": ("points",),
 }
 _TABLES: Mapping[Part, tuple[str, ...]] = {
     "summaries": (
@@ -48,6 +50,7 @@ _TABLES: Mapping[Part, tuple[str, ...]] = {
     ),
     "processed": ("processed_generations",),
     "conflicts": ("generation_conflicts",),
+    "points": ("usage_points",),
 }
 PARTS: tuple[Part, ...] = tuple(_TABLES)
 
@@ -77,7 +80,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def parts_of(settings: Settings) -> tuple[Part, ...]:
     """The parts that are kept at all."""
-    return tuple(part for part in PARTS if part != "processed" or settings.processed_generations)
+    left_out = set()
+    if not settings.processed_generations:
+        left_out.add("processed")
+    if points_kept(settings) != "sqlite":
+        left_out.add("points")
+    return tuple(part for part in PARTS if part not in left_out)
 
 
 def tables_of(parts: Sequence[Part]) -> Sequence[str]:

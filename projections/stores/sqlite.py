@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from projections import schema
-from projections.stores import conflicts, organizations, processed, summaries
+from projections.stores import conflicts, organizations, points, processed, summaries
 from projections.stores.lock import FileLock
 from projections.view import START, ChangesT, Folded, ItemT, Position, View, folded, position_name
 from streams import fact as facts
@@ -49,6 +49,7 @@ WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] 
     "processed": processed.write,
     "organizations": organizations.write,
     "conflicts": conflicts.write,
+    "points": points.write,
 }
 
 _READ_POSITION = """SELECT usage_offset, source_offset, digest, records, version FROM positions

@@ -31,7 +31,9 @@ from streams.gateway.explain import Explain, Lookup
 from streams.gateway.export import Exports
 from streams.gateway.intake import Intake, unavailable
 from streams.gateway.limits import Limits
+from streams.gateway.manual import Manual
 from streams.gateway.openapi import Operation
+from streams.gateway.openings import Openings
 from streams.gateway.organizations import SettingsRoutes
 from streams.gateway.probes import Health, Probes
 from streams.gateway.rejected import Rejected
@@ -117,6 +119,7 @@ def _handlers(door: Door, limits: Limits, document: object) -> Mapping[str, Hand
     explain = Explain(log, door.lookup, settings)
     changes = SettingsRoutes(administration_of(door), door.directory, room, settings, door.clock)
     rejected = Rejected(log, intake, room, settings)
+    openings = Openings(intake, room, settings, door.clock, partitions)
     probes = Probes(door.health)
 
     async def described(request: web.Request) -> web.Response:
@@ -124,6 +127,7 @@ def _handlers(door: Door, limits: Limits, document: object) -> Mapping[str, Hand
 
     return {
         "post_generations": events.post,
+        "manual_record": Manual(road, room, settings).post,
         **_webhooks(door, road, room, limits),
         "explain": explain.show,
         "duplicate": explain.duplicate,
@@ -139,6 +143,7 @@ def _handlers(door: Door, limits: Limits, document: object) -> Mapping[str, Hand
         "list_rejected": rejected.list,
         "show_rejected": rejected.show,
         "redrive": rejected.redrive,
+        "post_openings": openings.post,
         "root": probes.root,
         "live": probes.live,
         "ready": probes.ready,

@@ -32,6 +32,7 @@ IGNORED_NAMES_MAX = 50
 SLICE_EVENTS = 256
 SOURCE = "native"
 NATIVE: Mapping[int, str] = {}
+NOTHING: Mapping[str, Any] = {}
 # Reasons are labels of a metric: one that is not here counts as "invalid" where a field is to blame, and as
 # "undecodable" where the bytes are no JSON object at all.
 REASONS = frozenset(("unknown_field", "forbidden", "early", "organization", "unknown_body"))
@@ -214,8 +215,8 @@ def count(accepted: int, rejected: Sequence[dict[str, Any]], sources: Mapping[in
         metrics.EVENTS_REJECTED.labels(sources.get(refusal["index"], SOURCE), refusal["code"]).inc()
 
 
-def answered(taken: Taken, status: int = 202) -> web.Response:
-    """The answer: what was taken, what was not, and why."""
+def answered(taken: Taken, status: int = 202, more: Mapping[str, Any] = NOTHING) -> web.Response:
+    """The answer: what was taken, what was not, and why; `more` of what was taken."""
     rejected = taken.rejected
     body: dict[str, Any] = {
         "accepted": taken.accepted,
@@ -224,7 +225,7 @@ def answered(taken: Taken, status: int = 202) -> web.Response:
         "ignored_count": taken.ignored.count,
     }
     if not taken.is_refused:
-        return answer(status, body)
+        return answer(status, {**body, **more})
     first = rejected[0]
     forbidden = all(refusal["code"] == "forbidden" for refusal in rejected)
     message = f"{first['field']} {first['error']}".strip() if len(rejected) == 1 else "no event was taken"

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from streams import admin, metrics
-from streams.gateway import organizations, rejected, shapes
+from streams.gateway import manual, organizations, rejected, shapes
 from streams.gateway.access import Need
 from streams.gateway.items import JSON, NDJSON, PROTOBUF
 from streams.gateway.signatures import OPENROUTER_HEADER, SECRET_HEADER, STANDARD_HEADERS
@@ -38,6 +38,7 @@ class Operation:
     returns: type | None = None  # the JSON body of what is done
     also: tuple[str, ...] = ()  # other content types of what is done
     beside: Mapping[int, type] = field(default_factory=dict)  # other bodies than an Error, by their status
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 SMALL_WRITE = (408, 413, 415, 422, 503, 507)
@@ -62,6 +63,22 @@ TABLE = (
         statuses=(202, *_TAKES),
         returns=shapes.Verdict,
         beside=_NONE,
+    ),
+    Operation(
+        "manual_record",
+        "POST",
+        manual.PATH,
+        "write",
+        "Put one call down by hand. It goes to the key's organisation, else to the one it names, else to "
+        "`default`. 202 when the log has it",
+        (("strict", "1 refuses a record that has unknown fields"),),
+        manual.ManualRecord,
+        statuses=(202, *_TAKES),
+        returns=shapes.ManuallyRecorded,
+        beside=_NONE,
+        headers=(
+            (manual.ID_HEADER, "its id, for who may have to send it again; manual-<uuid> unless given"),
+        ),
     ),
     Operation(
         "openrouter_webhook",
@@ -269,6 +286,17 @@ TABLE = (
         statuses=(202, 404, 409, *SMALL_WRITE),
         returns=shapes.Redriven,
     ),
+    Operation(
+        "post_openings",
+        "POST",
+        "/api/v1/admin/openings",
+        "settings",
+        "Opening entries of a migration, an array or NDJSON: ids that are known already, and balances to begin "
+        "with. All of a body is taken, or nothing. The same row of a balance told again takes its place",
+        body="Openings",
+        statuses=(202, *_TAKES),
+        returns=shapes.OpeningsTaken,
+    ),
     Operation("root", "GET", "/", "open", "What this is, and where its documents are", returns=shapes.Root),
     Operation("live", "GET", "/livez", "open", "The process answers", returns=shapes.Live),
     Operation(
@@ -363,6 +391,10 @@ def _described(operation: Operation) -> dict[str, Any]:
         }
         for name, meaning in operation.query
     ]
+    parameters += [
+        {"name": name, "in": "header", "description": meaning, "schema": {**_TEXT, "minLength": 1}}
+        for name, meaning in operation.headers
+    ]
     refused = (400,) if operation.need == "open" else (400, 401, 403, 429)
     described: dict[str, Any] = {
         "operationId": operation.name,
@@ -409,6 +441,9 @@ def _content(body: str | type) -> dict[str, Any]:
         return {JSON: {"schema": _ref(body)}}
     if body in _FOREIGN:
         return {kind: {"schema": _foreign(kind)} for kind in _FOREIGN[body]}
+    if body == "Openings":
+        entries = {"type": "array", "items": _ref(shapes.OpeningEntry), "minItems": 1}
+        return {JSON: {"schema": entries}, NDJSON: {"schema": {"type": "string"}}}
     event = {"$ref": _REF.format(name="Event")}
     either = {"oneOf": [event, {"type": "array", "items": event}]}
     return {JSON: {"schema": either}, NDJSON: {"schema": {"type": "string"}}}
@@ -423,6 +458,8 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     for one in operations:
         found = (one.body, one.returns, *one.beside.values())
         kinds |= {kind: None for kind in found if isinstance(kind, type) and kind is not dict}
+    if any(one.body == "Openings" for one in operations):
+        kinds[shapes.OpeningEntry] = None
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     if change := schemas.get(admin.OrganizationChange.__name__):
         for name in _DECIMALS:

@@ -4,8 +4,8 @@
     Door(..., elsewhere={"explain": proxy.to_ledger, "duplicate": proxy.to_ledger})
     web.get("/api/v1/usage/daily", proxy.to_views)
 
-A ledger worker answers for its own ids, the summaries worker for the views. They check the key
-themselves, so nothing is told here that would not be told there.
+A ledger worker answers for its own ids, the summaries worker for the views, the points worker for InfluxDB.
+They check the key themselves, so nothing is told here that would not be told there.
 """
 
 import asyncio
@@ -22,10 +22,13 @@ from streams.clock import monotonic_s
 from streams.gateway import body as bodies
 from streams.gateway.answers import Refusal
 from streams.log.partition import partition_of
-from streams.settings import Settings
+from streams.settings import Settings, influxdb_first
 
 ASKED = (hdrs.AUTHORIZATION, hdrs.ACCEPT, hdrs.CONTENT_TYPE)
-ANSWERED = (hdrs.CONTENT_TYPE, hdrs.RETRY_AFTER, hdrs.CONTENT_DISPOSITION, hdrs.CACHE_CONTROL)
+ANSWERED = (
+    *(hdrs.CONTENT_TYPE, hdrs.RETRY_AFTER, hdrs.CONTENT_DISPOSITION, hdrs.CACHE_CONTROL),
+    *("X-Truncated", "X-Next-Cursor"),
+)
 OWNERS_AGE_S = 2.0
 CONNECT_TIMEOUT_S = 3.0
 RETRY_AFTER_S = 2.0
@@ -47,6 +50,7 @@ class Proxy:
     def __init__(self, settings: Settings, log: Owners) -> None:
         self._log = log
         self._views_url = settings.views_url.rstrip("/")
+        self._points_url = settings.points_url.rstrip("/") if influxdb_first(settings) else ""
         self._limits = bodies.small(settings)
         self._room = bodies.Room(settings.requests_max, settings.requests_max * bodies.SMALL_BYTES_MAX)
         # A listener to a stream is there until he goes, so only silence ends an answer.
@@ -88,6 +92,8 @@ class Proxy:
         urls |= {f"ledger at {url}": url for url in sorted(set((await self._owners_now()).values()))}
         if leader := (await self._leader()).get(0):
             urls["jobs"] = leader
+        if self._points_url:
+            urls["points"] = self._points_url
         said = await asyncio.gather(*(self._status(request, url) for url in urls.values()))
         return dict(zip(urls, said, strict=True))
 
@@ -103,6 +109,10 @@ class Proxy:
     async def to_views(self, request: web.Request) -> web.StreamResponse:
         """To the summaries worker."""
         return await self._passed(request, self._views_url, _nothing)
+
+    async def to_points(self, request: web.Request) -> web.StreamResponse:
+        """To the points worker."""
+        return await self._passed(request, self._points_url, _nothing)
 
     async def _owners_now(self) -> Mapping[int, str]:
         async with self._reading:

@@ -122,6 +122,11 @@ def again(record: Record, force: bool, partitions: int) -> Message:
     if record.key is None or record.value is None:
         missing = "key" if record.key is None else "value"
         raise Refusal(409, "no_" + missing, f"the record has no {missing}: publish its event anew")
+    if records.header(record, "reason") == records.REFUSED_POINT:
+        message = (
+            "it is a point that InfluxDB refused, not an event: `genledger reconcile --fix` sends it anew"
+        )
+        raise Refusal(409, "a_point", message)
     headers = kept_headers(record)
     if force:
         headers += ((records.FORCE, b"1"),)

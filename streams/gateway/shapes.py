@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streams.fact import Fate
+from streams.openings import BalanceWire
 from streams.organizations import Rights
 
 
@@ -50,6 +51,12 @@ class NothingTaken(Verdict):
     """There were events, and not one was taken."""
 
     error: Problem
+
+
+class ManuallyRecorded(Verdict):
+    """A record that was put down by hand; `id` is what it goes by from here on."""
+
+    id: str
 
 
 class PartialSuccess(msgspec.Struct):
@@ -242,6 +249,20 @@ class Redriven(msgspec.Struct):
     partition: int
     offset: int
     forced: bool
+
+
+class OpeningEntry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Exactly one of the two: an event whose money is in a balance (or its void), or a balance."""
+
+    known: dict[str, Any] | None = None
+    balance: BalanceWire | None = None
+
+
+class OpeningsTaken(msgspec.Struct):
+    """How many opening entries the log has, and the newest offset in each partition."""
+
+    accepted: int
+    newest: dict[str, int]
 
 
 class Root(msgspec.Struct):

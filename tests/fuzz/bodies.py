@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from tests.gateway.entries import ENTRIES, JSON, Entry
+from tests.gateway.entries import JSON, TAKING, Entry
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def events(claimed: Sequence[str], *, may_claim_all: bool) -> Mapping[str, st.Se
     if may_claim_all:
         more["authority"] = [*_MORE["authority"], '"reconciled"']
     ids = st.sampled_from([*claimed, "fuzz-1", "fuzz-2", "fuzz-3", "é/ü", "a b"])
-    return {f"POST {entry.path.partition('?')[0]}": _bodies(entry, ids, more) for entry in ENTRIES}
+    return {f"POST {entry.path.partition('?')[0]}": _bodies(entry, ids, more) for entry in TAKING}
 
 
 def _bodies(
@@ -82,7 +82,7 @@ def _bodies(
 
     def made(id: str, chosen: Mapping[str, str], odd: tuple[str, str] | None, again: int) -> Sent:
         body = entry.body(id, **(dict(chosen) | (dict([odd]) if odd else {})))
-        if again and entry.type == JSON and entry.name != "traces":
+        if again and entry.type == JSON and entry.name not in ("traces", "manual"):
             body = b"[" + b",".join([body] * (again + 1)) + b"]"
         return Sent(entry.path, entry.type, body)
 
@@ -127,6 +127,35 @@ SETTINGS: Mapping[str, st.SearchStrategy[Sent]] = {
     "POST /api/v1/sync": _posted(
         "/api/v1/sync", {"organization": ["synced", "fuzz-1"], "everything": [True, False, 1]}
     ),
+}
+_BALANCE = {
+    "margin": ["day", "user", "model", "week"],
+    "organization": ["fuzz-1", "fuzz-2", "f/ü z", ""],
+    "day": ["2025-01-31", "2025-02-30", 1],
+    "user": ["", "u-1"],
+    "model": ["", "m"],
+    "requests": [0, 7, -1, 2**63 - 1, 2**63],
+    "unpriced_requests": [0, 7],
+    "cost_nano": [0, 300_000_000, 0.5],
+}
+_KNOWN = {
+    "id": ["fuzz-old-1", "fuzz-old-2", "é/ü", ""],
+    "organization": ["fuzz-1", "fuzz-2"],
+    "model": ["unknown"],
+    "created_at": ["2025-01-31T12:00:00Z", "9999-12-31T23:59:59Z", None],
+    "authority": ["corrected"],
+    "void": [True, False],
+}
+_OPENINGS = st.one_of(
+    st.fixed_dictionaries({name: st.sampled_from(some) for name, some in fields.items()}).map(
+        lambda value, kind=kind: {kind: value}  # type: ignore[misc]
+    )
+    for kind, fields in (("balance", _BALANCE), ("known", _KNOWN))
+)
+OPENINGS: Mapping[str, st.SearchStrategy[Sent]] = {
+    "POST /api/v1/admin/openings": st.lists(_OPENINGS, max_size=3).map(
+        lambda value: Sent("/api/v1/admin/openings", JSON, json.dumps(value).encode())
+    )
 }
 KEYS: Mapping[str, st.SearchStrategy[Sent]] = {
     "POST /api/v1/keys": _posted(

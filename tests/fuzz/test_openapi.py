@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from streams import clock, times
-from tests.fuzz.bodies import KEYS, SETTINGS, events
+from tests.fuzz.bodies import KEYS, OPENINGS, SETTINGS, events
 from tests.fuzz.openapi import Shot, check_answer
 from tests.providers.account import Account
 from tests.providers.documented import Documented
@@ -179,7 +179,7 @@ def open_round(found: Fuzzed, examples: int, start: int) -> Shot:
     """As the owner of a service that has no key yet. What was rejected is redriven, too."""
     known = found.known()
     places = {name: known[name] for name in ("partition", "offset")}
-    bodies = {**events(STEADY, may_claim_all=False), **SETTINGS}
+    bodies = {**events(STEADY, may_claim_all=False), **SETTINGS, **OPENINGS}
     day = {"org": ["synced"], "day": known["day"]}
     shot = found.shot(bodies, MAKE_KEY, written={REDRIVE: places, RECONCILE: day})
     shot.fuzz(examples, start)
@@ -192,7 +192,7 @@ def closed_round(found: Fuzzed, examples: int, start: int) -> None:
     bodies = events(STEADY, may_claim_all=True)
     for rights in ("admin", "reader", "producer"):
         key = found.key_of("fuzz-1", rights)
-        shot = found.shot({**bodies, **SETTINGS, **KEYS}, key=key)
+        shot = found.shot({**bodies, **SETTINGS, **OPENINGS, **KEYS}, key=key)
         shot.fuzz(max(1, examples // 2), start)
         if rights != "producer":
             first_event(found, key)

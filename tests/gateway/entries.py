@@ -41,7 +41,7 @@ class Entry:
         """The types that it takes, of several items."""
         if self.type != JSON:
             return (self.type,)
-        return (JSON,) if self.name == "traces" else (JSON, NDJSON)
+        return (JSON,) if self.name in ("traces", "manual") else (JSON, NDJSON)
 
 
 def _object(texts: Texts) -> str:
@@ -67,6 +67,11 @@ def _litellm(texts: Texts) -> str:
 
 def _standard(texts: Texts) -> str:
     return f'{{"type":"generation.done","timestamp":"2026-11-20T11:59:00Z","data":{_object(texts)}}}'
+
+
+def _manual(texts: Texts) -> str:
+    names = {"prompt_tokens": "tokens", "completion_tokens": "", "id": "by" if "user" in texts else "user"}
+    return _object(_renamed(texts, names))
 
 
 _ATTRIBUTES = {
@@ -108,5 +113,9 @@ EVENTS = Entry(
     "events", "/api/v1/events", _cloudevent, 204, "application/cloudevents+json", source="cloudevents"
 )
 
+MANUAL = Entry("manual", "/api/v1/admin/usage/manual-record", _manual, source="manual")
+
 WEBHOOKS = (OPENROUTER, LITELLM, STANDARD, TRACES, EVENTS)
 ENTRIES = (OURS, *WEBHOOKS)
+# The id of what is put down by hand is in no body: for what bodies get wherever they are sent.
+TAKING = (*ENTRIES, MANUAL)

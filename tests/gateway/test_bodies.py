@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.conftest import House, Make, event
-from tests.gateway.entries import ENTRIES, OURS, TRACES, WEBHOOKS
+from tests.gateway.entries import OURS, TAKING, TRACES, WEBHOOKS
 
 HEAD = OURS.head
 GOOD = json.dumps(event()).encode()
@@ -34,7 +34,7 @@ def status_of(answer: bytes) -> int:
 )
 async def test_a_length_that_can_be_read_in_two_ways_is_400_and_closes(house: House, lengths: bytes) -> None:
     """Content-Length together with Transfer-Encoding, or two of them, never smuggle a second request."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         smuggled = b"\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
         answer = await house.raw(entry.head + lengths + smuggled)
         assert status_of(answer) == 400, entry.name
@@ -46,7 +46,7 @@ async def test_a_length_that_can_be_read_in_two_ways_is_400_and_closes(house: Ho
 async def test_a_declared_length_over_the_limit_is_413_before_the_body(make_house: Make) -> None:
     """The answer comes although not one byte of the body was sent."""
     house = await make_house(body_bytes_max=1000)
-    sent = [house.raw(entry.head + b"Content-Length: 1001\r\n\r\n") for entry in ENTRIES]
+    sent = [house.raw(entry.head + b"Content-Length: 1001\r\n\r\n") for entry in TAKING]
     assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
     assert await house.records() == []
 
@@ -55,13 +55,13 @@ async def test_an_expectation_of_a_body_too_large_is_413_without_100(make_house:
     """A client that asks before it sends is told no, and does not send."""
     house = await make_house(body_bytes_max=1000)
     expect = b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n"
-    sent = [house.raw(entry.head + expect) for entry in ENTRIES]
+    sent = [house.raw(entry.head + expect) for entry in TAKING]
     assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
 
 
 async def test_an_expectation_of_a_good_body_is_continued(house: House) -> None:
     """Curl asks before it sends a large body: it gets its 100, then its answer."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         lengths = b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(entry.body())
         answer = await house.raw(entry.head + b"Connection: close\r\n" + lengths, entry.body(), pause_s=0.05)
         assert answer.startswith(b"HTTP/1.1 100 "), entry.name
@@ -73,7 +73,7 @@ async def test_a_chunked_body_over_the_limit_is_413_at_the_limit(make_house: Mak
     house = await make_house(body_bytes_max=1000)
     chunk = b"%x\r\n%b\r\n" % (500, b" " * 500)
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
-    sent = [house.raw(entry.head + chunked, chunk, chunk, chunk) for entry in ENTRIES]
+    sent = [house.raw(entry.head + chunked, chunk, chunk, chunk) for entry in TAKING]
     assert {status_of(answer) for answer in await asyncio.gather(*sent)} == {413}
     assert await house.records() == []
 
@@ -81,7 +81,7 @@ async def test_a_chunked_body_over_the_limit_is_413_at_the_limit(make_house: Mak
 async def test_a_body_of_exactly_the_limit_is_taken(make_house: Make) -> None:
     """The limit itself is allowed."""
     house = await make_house(body_bytes_max=1000)
-    for entry in ENTRIES:
+    for entry in TAKING:
         assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
         assert (await house.send(entry, entry.body().ljust(1001)))[0] == 413
 
@@ -94,7 +94,7 @@ async def test_a_gzip_bomb_is_413_and_takes_no_memory(house: House) -> None:
     bomb = head + block * 1024
     assert len(bomb) < 2_000_000
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for entry in ENTRIES:
+    for entry in TAKING:
         status, body = await house.send(entry, bomb, Content_Encoding="gzip")
         assert (status, body["error"]["code"]) == (413, "too_large"), entry.name
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb
@@ -136,7 +136,7 @@ def memory_kb(name: str) -> int:
 
 async def test_many_gzip_members_are_refused(house: House) -> None:
     """A body of a million empty gzip members does not keep the service busy."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         assert (await house.send(entry, gzip.compress(b"") * 100_000, Content_Encoding="gzip"))[0] == 400
 
 
@@ -162,11 +162,11 @@ async def test_content_encodings(
     house: House, encoding: str, packed: Callable[[bytes], bytes], status: int
 ) -> None:
     """Gzip once, whole and sound; anything else is refused and leaves nothing behind."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         wanted = entry.ok if status == 202 else status
         body = packed(entry.body())
         assert (await house.send(entry, body, Content_Encoding=encoding))[0] == wanted, entry.name
-    assert len(await house.records()) == (len(ENTRIES) if status == 202 else 0)
+    assert len(await house.records()) == (len(TAKING) if status == 202 else 0)
 
 
 async def test_gzip_of_a_full_slice_is_not_cut(house: House) -> None:
@@ -190,19 +190,19 @@ async def test_a_stalled_sender_is_408_while_others_are_served(make_house: Make)
     """One-byte chunks and silence end in bounded time, and nobody else waits for it."""
     house = await make_house(request_timeout_s=1.5)
     slow = []
-    for entry in ENTRIES:
+    for entry in TAKING:
         head = entry.head + b"Transfer-Encoding: chunked\r\n\r\n"
         drip = house.raw(head, *[b"1\r\n \r\n"] * 40, pause_s=0.05)
         stall = house.raw(entry.head + b"Content-Length: 100\r\n\r\n{")
         slow += [asyncio.create_task(drip), asyncio.create_task(stall)]
-    for entry in ENTRIES:
+    for entry in TAKING:
         assert (await house.send(entry, entry.body()))[0] == entry.ok
     assert not any(one.done() for one in slow)
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*slow)
     assert {status_of(answer) for answer in answers} == {408}
     assert all(b"\r\nRetry-After: 1\r\n" in answer for answer in answers)
-    assert len(await house.records()) == len(ENTRIES)
+    assert len(await house.records()) == len(TAKING)
 
 
 async def test_bodies_beyond_the_number_at_once_are_503(make_house: Make) -> None:
@@ -211,7 +211,7 @@ async def test_bodies_beyond_the_number_at_once_are_503(make_house: Make) -> Non
     stalled = b"Content-Length: 100\r\n\r\n{"
     slow = [asyncio.create_task(house.raw(entry.head + stalled)) for entry in (OURS, TRACES)]
     await asyncio.sleep(0.2)
-    for entry in ENTRIES:
+    for entry in TAKING:
         headers = {"Content-Type": entry.type}
         async with house.session.post(entry.path, data=entry.body(), headers=headers) as response:
             assert response.status == 503
@@ -223,7 +223,7 @@ async def test_bodies_beyond_the_number_at_once_are_503(make_house: Make) -> Non
 async def test_bodies_beyond_the_bytes_at_once_are_503(make_house: Make) -> None:
     """The bytes of all bodies together are bounded, and given back."""
     house = await make_house(bodies_bytes_max=1000)
-    for entry in ENTRIES:
+    for entry in TAKING:
         assert (await house.send(entry, entry.body().ljust(1001)))[0] == 503
         assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
         assert (await house.send(entry, entry.body().ljust(1000)))[0] == entry.ok
@@ -244,7 +244,7 @@ async def test_bodies_beyond_the_bytes_at_once_are_503(make_house: Make) -> None
 async def test_other_content_types_are_415(house: House, content_type: str) -> None:
     """Only the endpoint's own types, in UTF-8."""
     named = b"Content-Type: %b\r\n" % content_type.encode() if content_type else b""
-    for entry in ENTRIES:
+    for entry in TAKING:
         start, body = entry.head.partition(b"Content-Type")[0] + b"Connection: close\r\n", entry.body()
         answer = await house.raw(start + named + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert status_of(answer) == 415, entry.name
@@ -260,7 +260,7 @@ async def test_other_content_types_are_415(house: House, content_type: str) -> N
 )  # fmt: skip
 async def test_what_is_not_an_event_is_422(house: House, body: bytes) -> None:
     """Empty, null, scalars, broken and bottomless JSON: nothing is taken, nothing breaks."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         for content_type in entry.types:
             status, answer = await house.send(entry, body, Content_Type=content_type)
             assert status == 422, entry.name
@@ -282,7 +282,7 @@ async def test_more_items_than_allowed_are_413(
 ) -> None:
     """A batch above the limit is refused as a whole, before it is built in memory."""
     house = await make_house(items_max=10)
-    for entry in ENTRIES:
+    for entry in TAKING:
         if is_lines and "application/x-ndjson" not in entry.types:
             continue
         content_type = "application/x-ndjson" if is_lines else entry.type
@@ -318,7 +318,7 @@ async def test_more_spans_than_allowed_are_413(make_house: Make) -> None:
 )
 async def test_what_is_not_utf8_is_400(house: House, spoilt: Callable[[bytes], bytes]) -> None:
     """UTF-16, a byte order mark and broken UTF-8 are refused as a whole."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         for content_type in entry.types:
             status, _ = await house.send(entry, spoilt(entry.body()), Content_Type=content_type)
             assert status == 400, entry.name
@@ -336,7 +336,7 @@ async def test_ndjson_answers_by_line(house: House) -> None:
 
 async def test_a_client_that_leaves_midway_leaves_nothing(house: House) -> None:
     """A connection that breaks inside a body is no error of ours, and no event."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         _, writer = await asyncio.open_connection("127.0.0.1", house.port)
         writer.write(entry.head + b"Content-Length: 100\r\n\r\n{")
         await writer.drain()
@@ -349,7 +349,7 @@ async def test_a_client_that_leaves_midway_leaves_nothing(house: House) -> None:
 
 async def test_a_broken_chunk_is_400(house: House) -> None:
     """Chunked encoding that is none ends the connection."""
-    for entry in ENTRIES:
+    for entry in TAKING:
         chunked = b"Transfer-Encoding: chunked\r\n\r\n"
         assert status_of(await house.raw(entry.head + chunked, b"zz\r\n{}\r\n0\r\n\r\n")) == 400
     assert await house.records() == []

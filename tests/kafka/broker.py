@@ -191,7 +191,7 @@ class Broker:
                 stderr=output,
                 start_new_session=True,
             )
-        self._watcher = _end_with_us(self._process.pid)
+        self._watcher = end_with_us(self._process.pid)
         atexit.register(self.kill)
         if wait:
             self.wait_ready()
@@ -327,7 +327,7 @@ def property_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _end_with_us(group: int) -> subprocess.Popen[bytes]:
+def end_with_us(group: int) -> subprocess.Popen[bytes]:
     """A shell that kills the group when this process is gone, however it went: its end closes the pipe."""
     return subprocess.Popen(
         ["sh", "-c", 'read -r _; kill -9 -"$1"', "sh", str(group)],

@@ -145,10 +145,13 @@ def test_a_longer_outage_may_be_prepared_for():
 
 
 def test_only_the_ledger_may_write_what_the_ledger_writes():
-    """Facts, rejected records, changelog and transactions are the ledger's alone."""
+    """Facts, changelog and transactions are its alone; a point that InfluxDB refuses is rejected, too."""
     own = {topics.USAGE, topics.REJECTED, topics.SEEN_CHANGELOG, topics.LEDGER_GROUP + "-"}
     writers = {(grant.role, grant.name) for grant in topics.GRANTS if "Write" in grant.operations}
-    assert {pair for pair in writers if pair[1] in own} == {("ledger", name) for name in own}
+    assert {pair for pair in writers if pair[1] in own} == {
+        *(("ledger", name) for name in own),
+        ("points", topics.REJECTED),
+    }
 
 
 def test_the_rights_are_of_topics_that_there_are():

@@ -49,12 +49,13 @@ class Worth:
 
 @dataclass(slots=True)
 class Id:
-    """What is known of one generation."""
+    """What is known of one generation; `won_ms`: when its winner won."""
 
     winner: Event
     first_ms: int
     dated_ns: int | None = None
     believed: bool = True
+    won_ms: int = 0
 
     @property
     def date_ns(self) -> int:
@@ -152,6 +153,7 @@ class Model:
             worth = None if side is None else self.worth(side)
             if worth is not None:
                 self._touch(worth, time_ms)
+        after.won_ms = time_ms
         self.ids[after.winner.id] = after
 
     def _touch(self, worth: Worth, time_ms: int) -> None:

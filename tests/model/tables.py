@@ -84,6 +84,7 @@ def tables(model: Model, settings_records: Sequence[SettingsRecord] = ()) -> Tab
         "client_user_daily_usage": _users(model, users),
         "client_model_daily_usage": _models(model, models, providers),
         "processed_generations": _processed(model),
+        "usage_points": _points(model),
     }
 
 
@@ -206,6 +207,35 @@ def _processed(model: Model) -> dict[tuple[str, ...], Row]:
             "total_cost_nano": cost_nano,
             "total_cost": None if cost_nano is None else cost_nano / 10**9,
             "total_tokens": 0 if worth is None else worth.total_tokens,
+        }
+    return rows
+
+
+def _points(model: Model) -> dict[tuple[str, ...], Row]:
+    rows: dict[tuple[str, ...], Row] = {}
+    for id, known in model.ids.items():
+        worth = model.worth(known)
+        if worth is None:
+            continue
+        rows[(id,)] = {
+            "id": id,
+            "client_org_id": worth.organization,
+            "usage_date": worth.day,
+            "time_ns": known.date_ns,
+            "model_name": worth.model,
+            "provider": worth.provider,
+            "source": known.winner.source,
+            "user_id": worth.user_id,
+            "openrouter_user_id": worth.user,
+            "prompt_tokens": worth.prompt_tokens,
+            "completion_tokens": worth.completion_tokens,
+            "total_tokens": worth.total_tokens,
+            "raw_cost_nano": worth.cost_nano,
+            "raw_cost": None if worth.cost_nano is None else worth.cost_nano / 10**9,
+            "markup_cost_nano": worth.markup_nano,
+            "markup_cost": None if worth.markup_nano is None else worth.markup_nano / 10**9,
+            "latency_ms": known.winner.latency_ms,
+            "logged_ms": known.won_ms,
         }
     return rows
 

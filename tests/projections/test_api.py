@@ -295,4 +295,4 @@ def test_every_route_notes_the_parameters_it_knows():
         for route in routes(None, None, None, None)
     }
     days, org = ["org", "from", "to"], ["org"]
-    assert list(noted.values()) == [days, days, days, org, org, [], days]
+    assert list(noted.values()) == [days, days, days, [*days, "model", "limit", "cursor"], org, org, [], days]

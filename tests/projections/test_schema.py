@@ -10,7 +10,10 @@ from projections import schema
 from projections.stores.lock import FileLock
 from streams.errors import SchemaMismatch, ViewBusy
 
-REVISIONS = ["20250725_000", "20250725_001", "20250725_002", "20261121_003", "20261121_004", "20261121_005"]
+REVISIONS = [
+    *("20250725_000", "20250725_001", "20250725_002"),
+    *("20261121_003", "20261121_004", "20261121_005", "20261122_006"),
+]
 
 
 def tables(path):

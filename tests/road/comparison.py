@@ -27,6 +27,7 @@ KEYS = {
     "client_user_daily_usage": ("client_org_id", "usage_date", "openrouter_user_id"),
     "client_model_daily_usage": ("client_org_id", "usage_date", "model_name"),
     "processed_generations": ("id",),
+    "usage_points": ("id",),
 }
 # The service's own bookkeeping beside the promised columns: texts of the REAL columns, marks of "newest".
 INTERNAL = {
@@ -34,7 +35,7 @@ INTERNAL = {
     "client_live_counters": {"last_ms", "timezone"},
     "client_user_daily_usage": {"user_id_ms"},
 }
-LOG_TIMES = {"created_at", "updated_at", "processed_at"}
+LOG_TIMES = {"created_at", "updated_at", "processed_at", "logged_ms"}
 SHOWN_MAX = 20
 
 
