@@ -46,6 +46,7 @@ class Status(msgspec.Struct):
     lag: dict[str, int | None]
     alarms: dict[str, str]
     proof: dict[str, Any] | None
+    reconciliation: dict[str, Any] | None
     log: str
     sync: dict[str, Any] | None
 
@@ -60,6 +61,8 @@ class Watch:
         self.alarms: dict[str, Alarm] = {}
         #: What the last comparison of the views with the log has found; None: there was none.
         self.proof: Callable[[], Mapping[str, Any] | None] = lambda: None
+        #: The same of their comparison with InfluxDB.
+        self.reconciliation: Callable[[], Mapping[str, Any] | None] = lambda: None
         #: The last run of the sync of each organisation; None: none runs here.
         self.sync: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._ringing: dict[str, str] = {}
@@ -77,7 +80,12 @@ class Watch:
             error = part.failure()
             if error is not None:
                 return f"{name} failed: {type(error).__name__}: {error}"
-            stuck = "" if part.full() or part.held() else self._stuck(name, part, now_s)
+            stuck = ""
+            if part.full() or part.held():
+                # The time that it waited for others is not its own: it begins anew when they are back.
+                self._moved = {place: seen for place, seen in self._moved.items() if place[0] != name}
+            else:
+                stuck = self._stuck(name, part, now_s)
             metrics.LAG_RECORDS.labels(name).set(_lag(part))
             if stuck:
                 return stuck
@@ -122,6 +130,7 @@ class Watch:
             "lag": {name: _lag(part) for name, part in self.parts.items()},
             "alarms": self._ringing,
             "proof": self.proof(),
+            "reconciliation": self.reconciliation(),
             "log": self.log_identity,
         }
 

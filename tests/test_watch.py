@@ -42,6 +42,26 @@ def test_a_full_disk_is_no_standstill() -> None:
     assert watch.health().reasons == ("ledger: disk full",)
 
 
+def test_who_is_kept_waiting_from_outside_is_not_stuck_and_has_all_its_time_afterwards() -> None:
+    """While InfluxDB is away points wait as long as it takes; when it is back they have the whole stall time."""
+    state = {"held": ""}
+    watch, _ = watched(5, 9, held=lambda: state["held"])
+    assert watch.look(0.0) == ""
+    state["held"] = "InfluxDB is away"
+    assert watch.look(1.0) == "" and watch.look(1000.0) == ""
+    assert watch.health().reasons == ("ledger: InfluxDB is away",)
+    state["held"] = ""
+    assert watch.look(1001.0) == "" and watch.look(1011.0) == ""
+    assert "stands still" in watch.look(1011.1)
+
+
+def test_what_nobody_waits_for_is_told_and_keeps_nobody_from_being_ready() -> None:
+    """A part aside shows its state; the service is ready all the same."""
+    watch, _ = watched(5, 9, held=lambda: "InfluxDB is away", aside=True)
+    assert watch.health().ready
+    assert watch.detail()["roles"] == {"ledger": "InfluxDB is away"}
+
+
 def test_a_part_that_failed_is_named_with_its_error() -> None:
     """An unexpected exception ends the process with its kind and text."""
     watch, _ = watched(5, 5)
