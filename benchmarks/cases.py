@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from benchmarks import by_hand, door, limits, ours, rebuilding, sources
+from benchmarks import by_hand, door, limits, ours, points, rebuilding, sources
 from benchmarks.bench import Bench, Figures
 from benchmarks.latency import latency
 from benchmarks.peers import bytewax, quix, stock_faust
@@ -100,12 +100,15 @@ CASES: Sequence[Case] = (
     # Side by side, so that the runs of the two alternate.
     Case("latency-200-checked", door.checked, runs=DOOR_RUNS),
     Case("latency-200-unchecked", door.unchecked, runs=DOOR_RUNS),
+    Case("summaries-200-influxdb", points.healthy, runs=DOOR_RUNS),
+    Case("summaries-200-influxdb-away", points.away, runs=DOOR_RUNS),
     *(Case(f"throughput-{kind}", partial(_throughput, kind), kind) for kind in IDS),
     *(Case(f"by-hand-{kind}", _by_hand, kind) for kind in IDS),
     Case("decode", _decode),
     Case("sources", sources.read),
     Case("hand-decode", by_hand.decode, kafka=True, reads=True),
     *(case for kind in KAFKA_IDS for case in _kafka_cases(kind)),
+    Case("points", points.points, kafka=True),
     Case("faust-two-steps", stock_faust.two_steps, kafka=True),
     Case("quix-dedup-and-sums", quix.dedup_and_sums, kafka=True),
     Case("bytewax-dedup-and-sums", bytewax.dedup_and_sums, kafka=True),

@@ -4,6 +4,7 @@
     alone(ledger_loop, bootstrap, source, prefix, count)     # decode, dedup, exact cost, facts and changelog
     alone(summaries_loop, bootstrap, usage, path, count)     # decode facts, three summaries, a row each id
     alone(road_loop, bootstrap, source, prefix, path, count) # both in one process, `usage` read from Kafka
+    alone(points_loop, bootstrap, usage, port, bucket, count) # decode facts, post a line of each to InfluxDB
 
 Each answers how long it took, and how much processor, from its first asking for records until its last are
 durable. Consumers are assigned and connected before that. The loops are as quick as they could be made: large
@@ -16,6 +17,7 @@ or markup can change.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, closing
+from hashlib import blake2b
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
@@ -28,12 +30,15 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from benchmarks import BenchmarkFailed
 from benchmarks.preload import PARTITIONS
 from benchmarks.tables import Processed, Sums, Tables
+from benchmarks.wire import Pool, request_of
 from streams import clock, times
 from streams.money import NANO
 
 BATCH = 10_000
 FETCH_BYTES = 4 << 20
 BATCH_BYTES = 4 << 20
+# The most that one body has, as our writer's.
+LINES = 5000
 POLL_MS = 200
 STALL_S = 30.0
 ZONE = "UTC"
@@ -112,6 +117,24 @@ class Counted(msgspec.Struct, gc=False):
     markup_nano: int = 0
 
 
+class Called(Counted):
+    """What a point needs besides."""
+
+    source: str = ""
+    user_id: str = ""
+    created_ns: int = 0
+
+
+class Told(msgspec.Struct, gc=False):
+    """What a point needs of a fact."""
+
+    fate: str
+    id: str
+    offset: int
+    time_ms: int
+    plus: Called | None = None
+
+
 class Read(msgspec.Struct, gc=False):
     """What the summaries need of a fact."""
 
@@ -123,6 +146,7 @@ class Read(msgspec.Struct, gc=False):
 
 _event = msgspec.json.Decoder(Event)
 _fact = msgspec.json.Decoder(Read)
+_told = msgspec.json.Decoder(Told)
 _json = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder()
 
@@ -146,6 +170,68 @@ def road_loop(bootstrap: str, source: str, prefix: str, path: Path, count: int) 
     """Both steps in one process."""
     usage = f"{prefix}usage"
     return asyncio.run(_run(bootstrap, prefix, count, source=source, usage=usage, path=path))
+
+
+def points_loop(bootstrap: str, usage: str, port: int, bucket: str, count: int) -> Took:
+    """The points' step, into a bucket of the InfluxDB on this port."""
+    return asyncio.run(_points(bootstrap, usage, port, bucket, count))
+
+
+async def _points(bootstrap: str, usage: str, port: int, bucket: str, count: int) -> Took:
+    async with AsyncExitStack() as stack:
+        consumer = await _consumer(stack, bootstrap, usage)
+        pool = await Pool.open(port, 1)
+        stack.callback(pool.close)
+        since = _now()
+        under_way: asyncio.Task[None] | None = None
+        lines: list[str] = []
+        async for batch in _batches(consumer, count):
+            for records in batch.values():
+                lines += [point_line(told) for told in map(_told.decode, _values(records)) if told.plus]
+            while len(lines) >= LINES or (lines and under_way is None):
+                if under_way is not None:
+                    await under_way
+                under_way = asyncio.create_task(_post(pool, port, bucket, lines[:LINES]))
+                del lines[:LINES]
+                await asyncio.sleep(0)
+        if under_way is not None:
+            await under_way
+        if lines:
+            await _post(pool, port, bucket, lines)
+        return _since(since)
+
+
+def _values(records: Sequence[ConsumerRecord]) -> list[bytes]:
+    return [record.value for record in records]
+
+
+def point_line(told: Told) -> str:
+    """A fact as the line that our worker makes of it; names of this traffic need no escape."""
+    plus = told.plus
+    assert plus is not None
+    created_ns, nano = plus.created_ns, plus.cost_nano
+    span_ns = 10**9 if created_ns % 10**9 == 0 else 10**6
+    spread = int.from_bytes(blake2b(told.id.encode(), digest_size=8).digest(), "big") % span_ns
+    return (
+        f"llm_usage,organization={plus.organization},model={plus.model},provider={plus.provider}"
+        f',source={plus.source} request_id="{told.id}",user="{plus.user}",user_id="{plus.user_id or plus.user}"'
+        f',day="{plus.day}",prompt_tokens={plus.prompt_tokens}i,completion_tokens={plus.completion_tokens}i'
+        f",total_tokens={plus.total_tokens}i,cost_nano={nano}i,markup_nano={plus.markup_nano}i"
+        f",cost={nano / NANO},unpriced=0i,requests=1i,untimed=1i,created_ns={created_ns}i"
+        f",offset={told.offset}i,logged_ms={told.time_ms}i {created_ns // span_ns * span_ns + spread}"
+    )
+
+
+async def _post(pool: Pool, port: int, bucket: str, lines: Sequence[str]) -> None:
+    await post_lines(pool, port, bucket, "\n".join(lines).encode())
+
+
+async def post_lines(pool: Pool, port: int, bucket: str, body: bytes) -> None:
+    """One bare POST, answered with 204."""
+    path = f"/api/v2/write?bucket={bucket}&precision=ns"
+    status, said = await pool.ask(request_of(port, body, "text/plain", path))
+    if status != 204:
+        raise BenchmarkFailed(f"InfluxDB answers {status} {said[:300].decode(errors='replace')}")
 
 
 async def _decode(bootstrap: str, topic: str, count: int) -> Took:

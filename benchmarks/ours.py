@@ -52,6 +52,7 @@ class Road:
 
     def __init__(self, bench: Bench, installation: Installation, roles: Sequence[Role], records: int) -> None:
         self._bench = bench
+        self.installation = installation
         self.roles = roles
         self.records = records
         self.tables = installation.data / "genledger.db"
@@ -164,6 +165,18 @@ def road(bench: Bench) -> Figures:
 def road_with_two(bench: Bench) -> Figures:
     """The same with two ledger workers, each with half of the partitions."""
     return _road(bench, "ledger", "ledger", "summaries")
+
+
+@contextmanager
+def decided(bench: Bench) -> Iterator[Road]:
+    """A road whose facts are all there; no role runs, and there are no views."""
+    with _standing(bench, "ledger") as road:
+        [decider] = road.roles
+        road.go(decider)
+        road.wait_decided()
+        road.stop(decider)
+        road.check_usage()
+        yield road
 
 
 @contextmanager

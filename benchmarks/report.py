@@ -77,6 +77,10 @@ partitions, acks=all, 5 % of the records once more at a random later place. A ra
   ledger workers. They are ready, and stopped (SIGSTOP) while the topic is filled; time begins with SIGCONT.
 - `rebuild`: `genledger replay --into FILE` and `genledger prove` on a `usage` of our own, beside
   `hand-summaries` on it, all three from the start of the process to its end; `working`: without its start.
+- `points`: `genledger worker points` on a `usage` of our own, into a real InfluxDB 1.8 on the same machine,
+  beside a loop by hand that decodes the same facts and posts the same lines, 5,000 a body, the next body
+  made while one is on its way. Both from their first records to their last. `write 100`: a hundred points, from
+  structs to the server's answer, by turns through our writer and by a bare POST.
 - `faust-two-steps`: stock Faust, a table entry for each new id, facts, three summaries. Quix Streams and
   Bytewax: dedup and sums. Each reads the first 50,000 events.
 
@@ -95,6 +99,8 @@ change of a view comes after an fsync. It is driven over loopback HTTP by anothe
   service with an API key and a secret for each of the 20 organisations, each request signed as Standard
   Webhooks has it and sent without its organisation's name, and a rate for each secret. Unchecked: open on
   loopback, no key, no secret, nothing signed, a rate that nobody reaches. Both decode and fsync the same.
+- `summaries-200-influxdb`, `summaries-200-influxdb-away`: the same with InfluxDB-first on, by turns with a
+  real InfluxDB 1.8 beside it and with nobody listening there.
 - To summary: another process reads the summaries' positions about every millisecond, read-only; a position
   is written in the transaction of its rows. Each event's own place on the log says when it was visible.
 - `throughput`: NDJSON of 1,000 events a request, 4 in flight, after a warm-up of the same service. The road

@@ -63,6 +63,9 @@ def _limits() -> dict[Figure, Figure]:
         found[f"rebuild-{kind}", "replay_per_s"] = (f"rebuild-{kind}", "hand_per_s")
         found[f"rebuild-{kind}", "replay_working_per_s"] = (f"rebuild-{kind}", "hand_working_per_s")
         found[f"rebuild-{kind}", "prove_per_s"] = (f"rebuild-{kind}", "hand_per_s")
+    found["points", "ours_per_s"] = ("points", "hand_per_s")
+    for name in ("p50", "p99"):
+        found["points", f"write_100_{name}_ms"] = ("points", f"hand_write_100_{name}_ms")
     for kind in IDS:
         found[f"by-hand-{kind}", "per_s"] = ("decode", "per_s")
         found[f"throughput-{kind}", "road_per_s"] = (f"by-hand-{kind}", "per_s")
@@ -104,6 +107,13 @@ TARGETS = (
         within=5.0,
     ),
     Target(
+        "summaries with InfluxDB away: p99 at most 1.25 times that with it there, or 5 ms more, 200 requests/s",
+        ("summaries-200-influxdb-away", "summary_p99_ms"),
+        ("summaries-200-influxdb", "summary_p99_ms"),
+        most=1.25,
+        within=5.0,
+    ),
+    Target(
         "20,000 generations/s, whole road, embedded",
         ("throughput-openrouter", "road_per_s"),
         least=20_000.0,
@@ -131,6 +141,7 @@ TARGETS = (
             _of_limit(f"rebuild-{kind}", f"replay, 0.8 of its loop by hand, {kind} ids", 0.8, "replay_per_s"),
         )
     ),
+    _of_limit("points", "points, 0.75 of a loop by hand that posts the same lines", _SHARE, "ours_per_s"),
     Target(
         "one worker, 10 times stock Faust doing the same two steps",
         ("ours-road-in-one-openrouter", "per_s"),

@@ -21,6 +21,7 @@ NDJSON = "application/x-ndjson"
 EVENTS = "/api/v1/generations"
 NONE: Mapping[str, str] = {}
 LOST = 0
+NO_CONTENT = b"204"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
@@ -117,7 +118,7 @@ class _Connection(asyncio.Protocol):
         if not end:
             return
         length = _LENGTH.search(head)
-        if length is None or len(body) < int(length[1]):
+        if head[9:12] != NO_CONTENT and (length is None or len(body) < int(length[1])):
             return
         self._received = b""
         answered, self._answered = self._answered, None

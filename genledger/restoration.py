@@ -29,7 +29,7 @@ import msgspec
 from genledger import archive
 from genledger.archive import VIEWS, BadArchive, Manifest
 from genledger.copies import STORES, TABLE, check, disk_errors, log_of, progress, require_room
-from genledger.roles.proofs import RESULT, workplace
+from genledger.roles.proofs import RECONCILE_ASIDE, RECONCILED, RESULT, workplace
 from genledger.roles.rebuilt import BUILT, HANDED_OVER
 from genledger.roles.views import path_of
 from projections import schema
@@ -81,7 +81,8 @@ class Plan(msgspec.Struct, frozen=True):
             found += [self.views.with_name(self.views.name + end) for end in _BESIDE]
         if self.log is not None:
             found.append(self.data / "tables")
-        made = (BUILT, HANDED_OVER, workplace(self.data / VIEWS).name, RESULT)
+        compared = (workplace(self.data / VIEWS).name, RESULT, RECONCILE_ASIDE, RECONCILED)
+        made = (BUILT, HANDED_OVER, *compared)
         found += [path for name in made for path in sorted(self.data.glob(f"{name}*"))]
         return [path for path in found if path.exists()]
 

@@ -37,11 +37,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION = PROJECT["project"]["version"]
 KAFKA_INSTALLATION = {"kafka", "topics", "gateway", "ledger", "summaries", "jobs"}
 MONITORING = {"prometheus", "grafana"}
+INFLUXDB = {"points", "influxdb"}
+ROLES = {*KAFKA_INSTALLATION - {"kafka", "topics"}, "points"}
 # The part of compose's specification that is used here: a slip of the pen is not a silent default.
 SERVICE_KEYS = {
     *("build", "cap_drop", "command", "depends_on", "deploy", "entrypoint", "env_file", "environment"),
     *("healthcheck", "hostname", "image", "init", "logging", "mem_limit", "ports", "profiles", "read_only"),
-    *("restart", "security_opt", "stop_grace_period", "tmpfs", "volumes"),
+    *("restart", "security_opt", "stop_grace_period", "tmpfs", "user", "volumes"),
 }
 HEALTH_KEYS = {"test", "interval", "timeout", "retries", "start_period"}
 SECONDS = {"s": 1, "m": 60}
@@ -127,6 +129,7 @@ def test_up_starts_the_kafka_installation_and_embedded_needs_none_of_it():
     assert {
         name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]
     } == MONITORING
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["influxdb"]} == INFLUXDB
     embedded = SERVICES["embedded"]
     assert embedded["profiles"] == ["embedded"]
     assert "depends_on" not in embedded
@@ -169,7 +172,7 @@ def test_what_is_waited_for_can_come():
             order[name] = max(order.get(name, 0), 1 + depth(other, (*above, name)))
         return order.get(name, 0)
 
-    assert all(depth(name) >= 2 for name in ("gateway", "ledger", "summaries", "jobs"))
+    assert all(depth(name) >= 2 for name in ROLES)
 
 
 def test_ports_are_published_on_loopback_and_once():
@@ -219,7 +222,7 @@ def test_a_container_has_settings_that_are_taken(name):
     taken = _settings_of(service)
     assert taken.data == "/data"
     assert _seconds(service["stop_grace_period"]) > taken.drain_timeout_s
-    if name in KAFKA_INSTALLATION:
+    if name != "embedded":
         assert taken.broker == "kafka://kafka:9092"
         assert taken.metrics_host == "0.0.0.0"
         advertised = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
@@ -250,8 +253,29 @@ def test_only_workers_with_a_state_have_a_volume():
     assert OWN["summaries"]["volumes"] == ["views:/data"]
     assert OWN["ledger"]["volumes"] == ["ledger:/data"]
     assert "volumes" not in OWN["gateway"]
-    port = _option(_command(OWN["summaries"])[1], "--metrics-port")
-    assert OWN["gateway"]["environment"]["GENLEDGER_VIEWS_URL"] == f"http://summaries:{port}"
+    for name, variable in (("summaries", "GENLEDGER_VIEWS_URL"), ("points", "GENLEDGER_POINTS_URL")):
+        port = _option(_command(OWN[name])[1], "--metrics-port")
+        assert OWN["gateway"]["environment"][variable] == f"http://{name}:{port}"
+
+
+def test_influxdb_is_set_up_as_every_role_is_told():
+    """The page's lines for genledger.env are settings that are taken, for the bucket that is made."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    lines = re.findall(r"^    ((?:DOCKER_)?INFLUXDB_\w+)=(.*)$", page, re.MULTILINE)
+    given = dict(lines)
+    made = {**SERVICES["influxdb"]["environment"], **given}
+    taken = settings.load({name: text for name, text in given.items() if name.startswith("INFLUXDB_")})
+    assert settings.points_kept(taken) == "influxdb"
+    assert (taken.influxdb_org, taken.influxdb_bucket, taken.influxdb_token) == (
+        made["DOCKER_INFLUXDB_INIT_ORG"],
+        made["DOCKER_INFLUXDB_INIT_BUCKET"],
+        made["DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"],
+    )
+    assert taken.influxdb_url == "http://influxdb:8086"
+    assert "DOCKER_INFLUXDB_INIT_PASSWORD" in given
+    told = SERVICES["influxdb"]["environment"]
+    assert not [name for name in told if "TOKEN" in name or "PASSWORD" in name]
+    assert OWN["points"]["env_file"] == SERVICES["influxdb"]["env_file"] == OWN["summaries"]["env_file"]
 
 
 def test_kafka_keeps_what_it_is_given():
@@ -558,8 +582,7 @@ def test_prometheus_looks_where_the_roles_answer():
             [name] = found["names"]
             assert job["job_name"] == f"genledger-{name}"
             scraped[name] = str(found["port"])
-    roles = KAFKA_INSTALLATION - {"kafka", "topics"}
-    assert scraped == {name: _option(_command(OWN[name])[1], "--metrics-port") for name in roles}
+    assert scraped == {name: _option(_command(OWN[name])[1], "--metrics-port") for name in ROLES}
 
 
 def test_the_dashboard_is_found_and_finds_its_data():

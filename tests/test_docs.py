@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
 SOURCES = [path for name in ("streams", "projections", "genledger") for path in (ROOT / name).rglob("*.py")]
-ROUTE = re.compile(r'"(/(?:api|webhooks|v1)/[A-Za-z0-9_/{}.-]+|/metrics|/livez|/readyz|/openapi\.json)"')
+ROUTE = re.compile(r'"(/(?:api/v1|webhooks|v1)/[A-Za-z0-9_/{}.-]+|/metrics|/livez|/readyz|/openapi\.json)"')
 
 
 def _text(name):

@@ -67,7 +67,7 @@ def replay(
     _check(plan, into)
     if dry_run:
         return _tell(plan, into)
-    told = _into(plan, into) if into is not None else _swapped(plan)
+    told = _into(plan, into) if into is not None else swapped(plan)
     if json:
         print_json(told)
     return 0
@@ -104,7 +104,8 @@ def _into(plan: Plan, into: Path) -> dict[str, object]:
     return {"file": str(into), "records": progress.done, "seconds": round(progress.seconds, 3)}
 
 
-def _swapped(plan: Plan) -> dict[str, object]:
+def swapped(plan: Plan) -> dict[str, object]:
+    """Rebuild, and put the rows in the place of the live ones."""
     from genledger.roles.rebuilt import BUILT, HANDED_OVER, refused
     from genledger.roles.views import path_of
     from projections.rebuild.build import build

@@ -20,7 +20,8 @@ app = App(
 def status(*, service: Service = Service(), json: Json = False) -> int:
     """Show each role, whether it is well, and how many records it is behind. Exit code 1 if one is not.
 
-    Alarms, the last proof and the last runs of the sync stand below; they don't change the exit code.
+    Alarms, the last proof, the last comparison and the last runs of the sync stand below; they don't change
+    the exit code.
     """
     with service.client() as client:
         found = client.get("/api/v1/status")
@@ -30,6 +31,8 @@ def status(*, service: Service = Service(), json: Json = False) -> int:
         print_rows(rows_of(found), ["role", "state", "lag_records"], "table")
         if found.get("proof"):
             print(told_of(found["proof"]))
+        if found.get("reconciliation"):
+            print(compared_of(found["reconciliation"]))
         for name, text in (found.get("alarms") or {}).items():
             print(f"ALARM {name}: {text}")
         for report in (found.get("sync") or {}).values():
@@ -43,6 +46,13 @@ def told_of(proof: dict[str, Any]) -> str:
         "the views held" if proof["holds"] else f"{proof['differences']} DIFFERENCES: see `genledger prove`"
     )
     return f"last proof {proof['time']}: {found}, {proof['records']} records, digest {proof['digest']}"
+
+
+def compared_of(found: dict[str, Any]) -> str:
+    """The last comparison with InfluxDB in a line."""
+    sides = "SQLite, InfluxDB and the log" if found["influxdb"] else "SQLite and the log"
+    said = "agreed" if found["holds"] else f"{found['differences']} DIFFERENCES: see `genledger reconcile`"
+    return f"last reconciled {found['time']}: {sides}: {said}, {found['compared']} days of models"
 
 
 def synced_of(report: dict[str, Any]) -> str:

@@ -15,4 +15,5 @@
 | `overlap.py`  | days that both systems counted                                                  |
 | `comparing.py`| the legacy tables beside ours                                                   |
 | `migration.py`| the whole: check, begin, go on, take back                                       |
+| `asked.py`, `verbs.py` | what was typed; the four things that the command does                 |
 """

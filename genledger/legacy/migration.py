@@ -10,13 +10,13 @@ killed goes on with the plan that there is. What earlier migrations have publish
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from genledger import copies
 from genledger.client import Client
 from genledger.legacy import backups, entries, here, overlap, people
+from genledger.legacy.asked import Policy
 from genledger.legacy.backups import Folder, Manifest
 from genledger.legacy.findings import Findings
 from genledger.legacy.overlap import Day, Earlier, Overlap
@@ -32,7 +32,6 @@ from streams import faultpoints, openings, topics
 from streams.errors import GenledgerError
 from streams.settings import Settings
 
-Policy = Literal["refuse", "skip", "add"]
 KNOWN = "known"
 # A plan's entry with its index; what the disk must have room for, at the least.
 ENTRY_BYTES = 600
@@ -350,8 +349,8 @@ def tell_overlap(both: Overlap, policy: Policy, found: Findings) -> None:
             found.error(
                 place,
                 "was counted here, too: its total would count twice what is in both",
-                "end before the day on which this service went live (--end-date), leave such days out (--overlap"
-                " skip), or, if no call is in both, say --overlap add",
+                "end before this service went live (--end-date), leave such days out (--overlap skip), or say"
+                " --overlap add if no call is in both",
             )
         elif policy == "add" and ids:
             found.error(

@@ -62,7 +62,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
 def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     """One status of them all: a worker's roles under the worker's name, where that tells them apart. Pure."""
     roles, lag, alarms = dict(own["roles"]), dict(own["lag"]), dict(own["alarms"])
-    proof, sync = own["proof"], own["sync"]
+    kept = {name: own.get(name) for name in ("proof", "reconciliation", "sync")}
     for worker, said in workers.items():
         if said is None:
             roles[worker] = "unreachable"
@@ -74,8 +74,8 @@ def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | 
             roles[name] = state
             lag[name] = said["lag"].get(role)
         alarms |= said["alarms"]
-        proof, sync = proof or said.get("proof"), sync or said.get("sync")
-    return {**own, "roles": roles, "lag": lag, "alarms": alarms, "proof": proof, "sync": sync}
+        kept = {name: found or said.get(name) for name, found in kept.items()}
+    return {**own, "roles": roles, "lag": lag, "alarms": alarms, **kept}
 
 
 def _leads() -> Syncs:

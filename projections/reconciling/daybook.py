@@ -1,10 +1,10 @@
-"""One day's summaries, made from InfluxDB alone or from the log alone: equal, if the points are what they are.
+"""One day's summaries, made from InfluxDB alone or from the log alone: equal, if the points are right.
 
-    digest = await from_influx(settings, Scope(("2026-11-20",)), Path("day.db"))
+    digest = await from_influx(settings, target, Scope(("2026-11-20",)), Path("day.db"))
     digest == from_log(settings, Scope(("2026-11-20",)), Path("other.db"))
 
-Both go through the same fold and the same writer as the live rows. The digest is one across logs (law 5): what
-a rebuild from points can't know is left out: log times, live counters, rows of no requests.
+Both go through the same fold and the same writer as the live rows. The digest is one across logs (law 5):
+what a rebuild from points can't know is left out: log times, live counters, rows of no requests.
 """
 
 import sqlite3

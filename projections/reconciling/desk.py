@@ -93,6 +93,8 @@ class Desk(Aside):
 
     scope: Scope
     marks = False
+    #: Whether one place has room for one id only: not with the id as a tag.
+    shared_places = True
 
     def prepare(self, scope: Scope) -> None:
         """Make the tables, in a new file."""

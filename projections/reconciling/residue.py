@@ -38,6 +38,7 @@ CAUSES = (
     *("missing_point", "extra_point", "changed_point", "wrong_markup", "collision", "refused"),
     *("opening", "changed_row", "unexplained", LAG),
 )
+UNSOUND = "its fields are not all there, or contradict each other"
 # Which side a cause is of.
 INFLUXDB, SQLITE, LOG = "influxdb", "sqlite", "log"
 
@@ -118,7 +119,7 @@ def _differing(desk: Desk) -> Iterator[Found]:
 
 def _why_differs(desk: Desk, right: Point, there: Point, stamp_ns: int, *, whole: bool) -> tuple[str, str]:
     if not whole:
-        return "changed_point", "fields are missing"
+        return "changed_point", UNSOUND
     names = [name for name in POINT if getattr(right, name) != getattr(there, name)]
     detail = "; ".join(_field(name, right, there) for name in names)
     if is_moving(desk, right.request_id):
@@ -178,7 +179,7 @@ def _extra(desk: Desk) -> Iterator[Found]:
         detail = "with and without the tag request_id" if extra.twice else ""
         if not extra.whole:
             # It may say no day: it is shown on the first that is in question.
-            detail = f"fields are missing; at {extra.stamp_ns}"
+            detail = f"{UNSOUND}, at {extra.stamp_ns}"
             point = msgspec.structs.replace(point, day=point.day or desk.scope.days[0])
         yield _found(cause, point, _worth(point) if extra.whole else NOTHING, detail)
 
@@ -238,7 +239,9 @@ def _has(desk: Desk, table: str, id: str) -> bool:
 
 
 def _neighbour(desk: Desk, point: Point, stamp_ns: int) -> str:
-    """Another winner with the same tags and time, which stands there in its place; '' if none does."""
+    """Another winner with the same tags and time, where there is room for one; '' if there is none."""
+    if not desk.shared_places:
+        return ""
     place = (stamp_ns, point.organization, point.model, point.provider, point.source)
     row = desk.connection.execute(
         f"""SELECT request_id FROM log_points WHERE {_NEIGHBOUR} AND request_id <> ?

@@ -132,6 +132,7 @@ class _Run:
         assert isinstance(aside, Desk)
         self._desk = aside
         aside.prepare(self._scope)
+        aside.shared_places = self._target is None or self._target.dedup == "time"
         return aside
 
     def end(self) -> None:
@@ -148,7 +149,8 @@ class _Run:
         connection.execute("BEGIN")
         live = stands(connection)  # the first look fixes what this transaction sees of the live rows
         plan = msgspec.structs.replace(plan, stops=_stops(live, None))
-        build.bring(plan, desk, _places(plan, log))
+        if _behind(desk, plan):
+            build.bring(plan, desk, _places(plan, log))
         await log.refresh([topics.USAGE])
         changed = rows.differing(connection, desk)
         rows.gather(desk, connection, points=points)
@@ -203,6 +205,15 @@ def _stops(live: Stands, stood: Offsets | None) -> dict[tuple[str, str, int], in
         if view == "summaries":
             points["points", topic, n] = offset if stood is None else min(offset, stood.get(n, -1))
     return stops | points
+
+
+def _behind(desk: Desk, plan: Plan) -> bool:
+    """Whether the live rows have come further since: starting the readers takes a second."""
+    positions = desk.positions()
+    return any(
+        offset > (-1 if place not in positions else positions[place].usage_offset)
+        for place, offset in (plan.stops or {}).items()
+    )
 
 
 def _places(plan: Plan, log: Log) -> list[Place]:

@@ -122,7 +122,8 @@ def compared(known: Known | None, model: str, cost_nano: int | None) -> dict[str
     """Whether a request of this model and cost is one that is known: the seeds' question. Pure."""
     if known is None:
         return {"known": False, "duplicate": False, "same_model": False, "cost_difference": None}
-    same_model = known.winner.model == model
+    # Of an id that a migration brought the model is not known: any may be it, as the seeds' question has it.
+    same_model = known.opening or known.winner.model == model
     winner_nano = known.winner.cost_nano
     if cost_nano is None or winner_nano is None:
         # Unknown is not zero: only two unknown costs are alike.

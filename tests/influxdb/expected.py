@@ -48,12 +48,15 @@ def expected(model: Model) -> dict[str, Point]:
         worth = model.worth(known)
         if worth is not None:
             cost_nano = worth.cost_nano
+            # What the log dated is dated to the second.
+            fine_ns = 10**9 if known.winner.created_ns is None else 1
+            date_ns = known.date_ns // fine_ns * fine_ns
             points[id] = {
                 "organization": worth.organization,
                 "model": worth.model,
                 "provider": worth.provider,
                 "source": known.winner.source,
-                "time_ns": stamp_ns(known.date_ns, id),
+                "time_ns": stamp_ns(date_ns, id),
                 "request_id": id,
                 "user": worth.user,
                 "user_id": worth.user_id,
@@ -67,7 +70,7 @@ def expected(model: Model) -> dict[str, Point]:
                 "unpriced": int(cost_nano is None),
                 "requests": 1,
                 "latency_ms": known.winner.latency_ms,
-                "created_ns": known.date_ns,
+                "created_ns": date_ns,
                 "logged_ms": known.won_ms,
             }
     return points

@@ -174,19 +174,23 @@ class Fake:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        answer = await self._answer(request, body)
-        status = 0 if answer is None else answer.status
-        query, headers = dict(request.query), dict(request.headers)
-        self.asked.append(Asked(request.method, request.path, query, headers, body, status))
-        if answer is not None:
+        answer = self._answer(request, body)
+        if not isinstance(answer, Fault):
             # http/api_handler.go: every answer says which version it is from
             answer.headers["X-Influxdb-Version"] = RELEASES[self.version]
             answer.headers["X-Influxdb-Build"] = BUILDS[self.version]
+        status = 0 if isinstance(answer, Fault) else answer.status
+        query, headers = dict(request.query), dict(request.headers)
+        self.asked.append(Asked(request.method, request.path, query, headers, body, status))
+        if not isinstance(answer, Fault):
             return answer
+        if answer.stalls:
+            await self._stalled.wait()
         _reset(request)
         return web.Response()
 
-    async def _answer(self, request: web.Request, body: bytes) -> web.Response | None:
+    def _answer(self, request: web.Request, body: bytes) -> web.Response | Fault:
+        """What is answered; a fault is no answer at all."""
         path = request.path
         if path == "/ping":
             return self._ping()
@@ -195,7 +199,7 @@ class Fake:
         if self.token and request.headers.get("Authorization") not in _said(self.token):
             return _error(UNAUTHORIZED)
         if path in WRITES:
-            return await self._write(body)
+            return self._write(body)
         if path == "/api/v2/delete" and self.version == "2":
             return self._delete(json.loads(body))
         if path == "/api/v2/query" and self.version == "2":
@@ -216,7 +220,7 @@ class Fake:
         said = {"name": "influxdb", "message": "ready for queries and writes", "status": "pass"}
         return web.json_response({**said, "checks": [], "version": RELEASES["2"], "commit": "0"})  # health.go
 
-    async def _write(self, body: bytes) -> web.Response | None:
+    def _write(self, body: bytes) -> web.Response | Fault:
         fault = self._next.popleft() if self._next else self.always
         if fault is None and len(body) > self.body_bytes_max:
             fault = TOO_LARGE
@@ -224,11 +228,7 @@ class Fake:
             return self._take(body)
         if fault.applied:
             self._take(body)
-        if fault.stalls:
-            await self._stalled.wait()
-        if fault.stalls or fault.resets:
-            return None
-        return _error(fault)
+        return fault if fault.stalls or fault.resets else _error(fault)
 
     def _take(self, body: bytes) -> web.Response:
         """Read and store, and what the server says of what it can't."""
@@ -305,7 +305,7 @@ class Fake:
         pivoted = "pivot(" in text or "fieldsAsCols" in text
         output = io.StringIO(newline="")
         for n, (point, fields) in enumerate(rows):
-            base: dict[str, Value] = {"_measurement": point.measurement, **point.tags}
+            base: dict[str, Value] = dict(point.tags)
             singles: Iterable[dict[str, Value]] = (
                 [fields] if pivoted else [{"_field": k, "_value": v} for k, v in fields.items()]
             )

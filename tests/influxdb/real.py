@@ -102,11 +102,13 @@ class Influx:
             f"from(bucket: {json.dumps(bucket)})"
             " |> range(start: 1677-09-22T00:00:00Z, stop: 2262-04-11T00:00:00Z)"
             f" |> filter(fn: (r) => r._measurement == {json.dumps(measurement)} and {where})"
+            # A table for each field, and not for each field of each series: half the time for many series.
+            ' |> group(columns: ["_field"]) |> drop(columns: ["_start", "_stop", "_measurement"])'
         )
         points: dict[tuple[Any, ...], dict[str, Any]] = {}
         for row in self.flux(text):
             time_ns, field, value = row.pop("_time"), row.pop("_field"), row.pop("_value")
-            tags = {name: tag for name, tag in row.items() if name[0] != "_" and name not in _COLUMNS}
+            tags = {name: tag for name, tag in row.items() if tag and name not in _COLUMNS}
             key = (time_ns, *sorted(tags.items()))
             points.setdefault(key, {**tags, "time_ns": time_ns})[field] = value
         return list(points.values())
@@ -152,7 +154,7 @@ class Influx:
 
 
 # What Flux adds to a row: where it stands in the answer.
-_COLUMNS = {"", "result", "table"}
+_COLUMNS = {"result", "table"}
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:
@@ -287,8 +289,10 @@ class Influxd:
         self._forget()
 
     def pause(self) -> None:
-        """SIGSTOP: its connections stay open, and nothing is answered."""
+        """SIGSTOP: its connections stay open, and nothing is answered. Returns when it stands still."""
         self._signal(signal.SIGSTOP)
+        while Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """SIGCONT: it goes on from where it was paused."""

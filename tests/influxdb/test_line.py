@@ -31,28 +31,92 @@ from tests.influxdb.fake import parse
 
 NOW_NS = 1_795_217_400_000_000_000
 POINT = Point(
-    "gen-1", NOW_NS, "acme", "openai/gpt-4o", "OpenAI", "webhook", "u1", "anna", "2026-11-20", 100, 50, 150,
-    12_300_000, 15_990_000, 321, 17, 1_795_217_400_123,
-)  # fmt: skip
+    "gen-1",
+    NOW_NS,
+    "acme",
+    "openai/gpt-4o",
+    "OpenAI",
+    "webhook",
+    "u1",
+    "anna",
+    "2026-11-20",
+    100,
+    50,
+    150,
+    12_300_000,
+    15_990_000,
+    321,
+    17,
+    1_795_217_400_123,
+)
 HARD = [
-    "", "\\", "a\\", "a\\\\", ",", "=", " ", " a ", "a,b=c d", '"', "'", "%", "%20", "%5C", "100%", "\u2028", "\x85",
-    "\ufeff", "é", "e\u0301", "😀", "𝔘", '") |> yield()', "' OR 1=1", "#", "a\\,b", "a\\ ", "a\\=", "\\,", "/.*/",
-    "${x}", "a" * 300, "true", "1i", "NaN", "null", "_measurement",
-]  # fmt: skip
+    "",
+    "\\",
+    "a\\",
+    "a\\\\",
+    ",",
+    "=",
+    " ",
+    " a ",
+    "a,b=c d",
+    '"',
+    "'",
+    "%",
+    "%20",
+    "%5C",
+    "100%",
+    "\u2028",
+    "\x85",
+    "\ufeff",
+    "é",
+    "e\u0301",
+    "😀",
+    '") |> yield()',
+    "' OR 1=1",
+    "#",
+    "a\\,b",
+    "a\\ ",
+    "a\\=",
+    "\\,",
+    "/.*/",
+    "${x}",
+    "a" * 300,
+    "true",
+    "1i",
+    "NaN",
+    "null",
+    "_measurement",
+]
 # What the door lets through: no control characters, no halves of characters.
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=12) | st.sampled_from(HARD)
 counts = st.integers(0, 2**53)
 
 
-def points(ids=texts.filter(bool)):
+def points():
     priced = st.none() | st.tuples(counts, counts)
-    made = st.builds(
-        lambda id, tags, user, user_id, tokens, money, latency, offset: Point(
-            id, 0, *tags, user, user_id, "2026-11-20", *tokens, *(money or (None, None)), latency, offset, offset
+    return st.builds(
+        lambda id_, tags, user, user_id, tokens, money, latency, offset: Point(
+            id_,
+            0,
+            *tags,
+            user,
+            user_id,
+            "2026-11-20",
+            *tokens,
+            *(money or (None, None)),
+            latency,
+            offset,
+            offset,
         ),
-        ids, st.tuples(*[texts] * 4), texts, texts, st.tuples(*[counts] * 3), priced, st.none() | counts, counts,
-    )  # fmt: skip
-    return made
+        texts.filter(bool),
+        st.tuples(*[texts] * 4),
+        texts,
+        texts,
+        st.tuples(*[counts] * 3),
+        priced,
+        st.none() | counts,
+        counts,
+    )
 
 
 def test_a_point_is_one_line_with_all_that_is_known_of_it():
@@ -60,15 +124,31 @@ def test_a_point_is_one_line_with_all_that_is_known_of_it():
     read = parse(line_of(POINT, "time"))
     assert read.measurement == USAGE
     assert read.tags == {
-        "organization": "acme", "model": "openai/gpt-4o", "provider": "OpenAI", "source": "webhook"
-    }  # fmt: skip
+        "organization": "acme",
+        "model": "openai/gpt-4o",
+        "provider": "OpenAI",
+        "source": "webhook",
+    }
     assert read.time_ns == stamp_ns(NOW_NS, "gen-1")
     assert read.fields == {
-        "request_id": "gen-1", "user": "u1", "user_id": "anna", "day": "2026-11-20", "prompt_tokens": 100,
-        "completion_tokens": 50, "total_tokens": 150, "cost_nano": 12_300_000, "markup_nano": 15_990_000,
-        "cost": 0.0123, "unpriced": 0, "requests": 1, "latency_ms": 321, "untimed": 0, "created_ns": NOW_NS,
-        "offset": 17, "logged_ms": 1_795_217_400_123,
-    }  # fmt: skip
+        "request_id": "gen-1",
+        "user": "u1",
+        "user_id": "anna",
+        "day": "2026-11-20",
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "cost_nano": 12_300_000,
+        "markup_nano": 15_990_000,
+        "cost": 0.0123,
+        "unpriced": 0,
+        "requests": 1,
+        "latency_ms": 321,
+        "untimed": 0,
+        "created_ns": NOW_NS,
+        "offset": 17,
+        "logged_ms": 1_795_217_400_123,
+    }
     assert isinstance(read.fields["cost"], float)
 
 
@@ -135,8 +215,22 @@ def row_of(line):
 
 
 OPENED = Opening(
-    "acme, inc\\", "2025-01-31", "user", 'u "1"\\', "", "", 7, 100, 50, 150, 300_000_000, 390_000_000, 2, 17, 1_795_217_400_123
-)  # fmt: skip
+    "acme, inc\\",
+    "2025-01-31",
+    "user",
+    'u "1"\\',
+    "",
+    "",
+    7,
+    100,
+    50,
+    150,
+    300_000_000,
+    390_000_000,
+    2,
+    17,
+    1_795_217_400_123,
+)
 
 
 def test_an_opening_balance_comes_back_from_its_line():
@@ -151,8 +245,13 @@ def test_an_opening_balance_comes_back_from_its_line():
 
 def target_of(influxdb, bucket, dedup="time"):
     return Target(
-        url=influxdb.url, token=influxdb.token, org=influxdb.org, bucket=bucket, write_timeout_s=20.0, dedup=dedup
-    )  # fmt: skip
+        url=influxdb.url,
+        token=influxdb.token,
+        org=influxdb.org,
+        bucket=bucket,
+        write_timeout_s=20.0,
+        dedup=dedup,
+    )
 
 
 @pytest.mark.parametrize("dedup", ["time", "tag"])

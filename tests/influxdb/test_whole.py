@@ -5,6 +5,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from projections.stores.influxdb.reader import reader_of, span_of
 from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target
@@ -15,6 +17,7 @@ from tests.model.tables import tables
 from tests.model.traffic import Traffic, generate
 from tests.road.comparison import differences as table_differences
 from tests.road.files import VIEWS, Files, connect, ends, model_of
+from tests.road.fixtures import GENERATIONS, SEED
 from tests.road.harness import Service, running, set_up, wait_until
 from tests.road.run import feed, settle, sizes
 
@@ -22,12 +25,13 @@ SENT_S = 60.0
 SAME_MOMENT = 120
 
 
+@pytest.mark.parametrize("generations", [5_000, pytest.param(GENERATIONS, marks=pytest.mark.soak)])
 def test_after_roads_b_the_points_are_the_winners_that_are_not_void(
-    influxdb: Influx, bucket: str, tmp_path: Path, traffic: Traffic
+    influxdb: Influx, bucket: str, tmp_path: Path, generations: int
 ) -> None:
     """Duplicates, amendments, voids, take-overs: what Flux reads back is each winner, every field of it."""
     data = tmp_path / "data"
-    told = with_more(traffic, [*crowd(SAME_MOMENT), *odd_names(), *twins("twins")])
+    told = with_more(generate(SEED, generations), [*crowd(SAME_MOMENT), *odd_names(), *twins("twins")])
     with serving(data, influxdb, bucket) as service:
         set_up(service, told)
         feed(service, told.deliveries, sizes(1, 500, 1000))

@@ -13,7 +13,7 @@ import pytest
 from genledger.commands.prove import text_of
 from genledger.commands.status import told_of
 from genledger.main import run
-from genledger.roles.proofs import is_due
+from genledger.roles.nightly import is_due
 from projections.digest import digest
 from projections.rebuild.proof import Finding
 from streams import fact as facts

@@ -37,7 +37,6 @@ _UNFIT = re.compile(r"[%\\\x00-\x1f\x7f-\x9f]")
 _APART = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
 _QUOTED = str.maketrans({'"': r"\"", "\\": r"\\"})
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_NANO = 1_000_000_000
 # What a void says behind its strings.
 _NOTHING = (
     "prompt_tokens=0i,completion_tokens=0i,total_tokens=0i,cost_nano=0i,markup_nano=0i,cost=0.0,unpriced=0i"
@@ -107,15 +106,15 @@ def line_of(point: Point, dedup: Dedup) -> bytes:
     """A point that counts."""
     cost, markup, latency = point.cost_nano, point.markup_nano, point.latency_ms
     if cost is None:
-        money = "cost_nano=0i,markup_nano=0i,cost=0.0,unpriced=1i"
+        priced = "cost_nano=0i,markup_nano=0i,cost=0.0,unpriced=1i"
     else:
-        # For people who look at it: sums are made of the integers.
-        money = f"cost_nano={cost}i,markup_nano={markup or 0}i,cost={cost / _NANO},unpriced=0i"
+        # Dollars for people who look at it: as text, for sums are made of the integers.
+        priced = f"cost_nano={cost}i,markup_nano={markup or 0}i,cost={cost}e-9,unpriced=0i"
     timed = "untimed=1i" if latency is None else f"latency_ms={latency}i,untimed=0i"
     time_ns = point.time_ns
     return (
         f"{_head(point, dedup)}prompt_tokens={point.prompt_tokens}i"
-        f",completion_tokens={point.completion_tokens}i,total_tokens={point.total_tokens}i,{money}"
+        f",completion_tokens={point.completion_tokens}i,total_tokens={point.total_tokens}i,{priced}"
         f",requests=1i,{timed},created_ns={time_ns}i,offset={point.offset}i,logged_ms={point.logged_ms}i"
         f" {stamp_ns(time_ns, point.request_id)}"
     ).encode()

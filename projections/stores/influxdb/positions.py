@@ -14,7 +14,7 @@ import msgspec
 
 from projections.stores.influxdb.flux import literal
 from projections.stores.influxdb.line import tag_text
-from projections.stores.influxdb.server import BadQuestion, Denied, Server
+from projections.stores.influxdb.server import InfluxError, Server
 from projections.stores.influxdb.sql import literal as sql_literal
 from projections.view import Position
 from streams.times import HOUR_NS, MS_NS
@@ -72,8 +72,8 @@ async def _rows(server: Server) -> AsyncIterator[Mapping[str, Any]]:
     try:
         async for row in server.query_sql(_sql()):
             yield row
-    except (BadQuestion, Denied) as error:
-        # There the first write makes the database and the table.
+    except InfluxError as error:
+        # There the first write makes the database and the table; what is said until then is not one status.
         if "not found" not in str(error):
             raise
 

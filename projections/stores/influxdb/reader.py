@@ -26,6 +26,7 @@ from projections.stores.influxdb.line import (
 )
 from projections.stores.influxdb.server import Server
 from streams import times
+from streams.money import NANO
 
 # Local days begin up to 14 hours before UTC's, and end up to 12 hours after.
 EAST_NS, WEST_NS = 14 * times.HOUR_NS, 12 * times.HOUR_NS
@@ -33,7 +34,7 @@ EAST_NS, WEST_NS = 14 * times.HOUR_NS, 12 * times.HOUR_NS
 
 class Stored(msgspec.Struct, frozen=True):
     """What stands at one time of one series. Of what is void the point has zeros; so it has of what lacks
-    fields, which nobody here has written.
+    fields, or whose fields contradict each other: nobody here has written that.
     """
 
     stamp_ns: int
@@ -131,7 +132,10 @@ def stored_of(row: Mapping[str, Any]) -> Stored:
         point = point_of_row(row)
     except (KeyError, TypeError, ValueError):
         return Stored(stamp_ns, _zeros(row), whole=False)
-    return Stored(stamp_ns, _zeros(row), void=True) if point is None else Stored(stamp_ns, point)
+    if point is None:
+        return Stored(stamp_ns, _zeros(row), void=True)
+    sound = row["requests"] == 1 and row.get("cost") == (point.cost_nano or 0) / NANO
+    return Stored(stamp_ns, point if sound else _zeros(row), whole=sound)
 
 
 def _zeros(row: Mapping[str, Any]) -> Point:

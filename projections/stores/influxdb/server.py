@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from aiohttp import ClientError, ClientResponse, ClientTimeout, DummyCookieJar
+from aiohttp.http_exceptions import LineTooLong
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 
 from projections.points import Point, stamp_ns
@@ -143,6 +144,7 @@ class Server:
         self._client: Any = None
         self._place = [(k, v) for k, v in (("org", target.org), ("bucket", target.bucket)) if v]
         self._write_params = [*self._place, ("precision", "ns")]
+        self._secrets = [_pattern(text) for text in (target.token, target.token.partition(":")[2]) if text]
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -254,7 +256,7 @@ class Server:
     async def _lines(
         self, path: str, params: Sequence[tuple[str, str]], body: object
     ) -> AsyncIterator[bytes]:
-        """An answer's lines as they come; one of 128 KiB is none of ours."""
+        """An answer's lines as they come; aiohttp bounds each far above what a point has."""
         try:
             response = await self._send("POST", path, params, _JSON, body)
             try:
@@ -268,7 +270,7 @@ class Server:
             raise Unreachable(f"{self.address} did not go on with its answer", slow=True) from None
         except (ClientError, OSError) as error:
             raise self._broken(error) from None
-        except ValueError:
+        except (ValueError, LineTooLong):
             raise BadQuestion("InfluxDB's answer has a line that is too long") from None
 
     async def _ask(
@@ -311,7 +313,10 @@ class Server:
     ) -> ClientResponse:
         if self._client is None:
             self._client = _client_of(self.target, self.address)
-        response: ClientResponse = await self._client.api_client.call_api(
+        connection = self._client.api_client
+        if self.version == "3" and self.target.token:  # 1.8 and 2 want the word that is the client's own
+            connection.set_default_header("Authorization", f"Bearer {self.target.token}")
+        response: ClientResponse = await connection.call_api(
             path,
             method,
             query_params=list(params),
@@ -342,10 +347,8 @@ class Server:
 
     def _clean(self, text: str) -> str:
         """A server's message as it may be shown: bounded, on one line, and never with the token in it."""
-        token = self.target.token
-        for secret in (token, token.partition(":")[2]):
-            if secret:
-                text = text.replace(secret, "***")
+        for secret in self._secrets:
+            text = secret.sub("***", text)
         return "".join(c if c.isprintable() else " " for c in text[:MESSAGE_LENGTH_MAX]).strip()
 
 
@@ -361,7 +364,7 @@ def delete_statement(target: Target, point: Point) -> str:
 def delete_predicate(point: Point, tags: Mapping[str, str]) -> Mapping[str, str]:
     """For 2: from this nanosecond to this nanosecond, both of which are in it. Pure."""
     at = times.text_of(stamp_ns(point.time_ns, point.request_id))
-    named = [f'"{name}"="{text.replace(chr(34), chr(92) + chr(34))}"' for name, text in tags.items()]
+    named = [f'{name}="{text.replace(chr(34), chr(92) + chr(34))}"' for name, text in tags.items()]
     predicate = " AND ".join([f'_measurement="{USAGE}"', *named])
     return {"start": at, "stop": at, "predicate": predicate}
 
@@ -376,6 +379,12 @@ def _client_of(target: Target, address: str) -> InfluxDBClientAsync:
         connection_pool_maxsize=CONNECTIONS_MAX,
         client_session_kwargs={"cookie_jar": DummyCookieJar()},
     )
+
+
+def _pattern(secret: str) -> re.Pattern[str]:
+    """A secret wherever it is; one that is as short as a word's part only where it is a word."""
+    found = re.escape(secret)
+    return re.compile(found if len(secret) >= 8 else rf"(?<!\w){found}(?!\w)")
 
 
 async def _bounded(response: ClientResponse) -> bytes:

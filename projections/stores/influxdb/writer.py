@@ -10,7 +10,8 @@ small one. What the server does not take is halved until exactly the bad lines a
 the others are there. A line may be written more than once, which is the same point; lines of one point are
 written in their order. Whoever cancels a write has written some of its lines, or all.
 
-Refusing is for points, not for servers: before a line is refused, a void point of nobody's must be taken. A server that takes not even that is out of order, and is waited for like one that denies us.
+Refusing is for points, not for servers: before a line is refused, a void point of nobody's must be
+taken. A server that takes not even that is out of order, and is waited for like one that denies us.
 """
 
 import asyncio
@@ -203,7 +204,7 @@ class Writer:
             work.halve(start, stop)
 
     async def _try_good_point(self) -> None:
-        """A void of nobody's, at this hour: it has every tag and field of a point, and no reader counts it."""
+        """A void of nobody's, at this hour: with every tag and field of a point. No reader counts it."""
         us, hour_ns = "genledger", clock.now_ms() * MS_NS // HOUR_NS * HOUR_NS
         good = Point(us, hour_ns, us, us, us, us, "", "", "", 0, 0, 0, 0, 0, 0, 0, 0)
         try:

@@ -1,0 +1,1 @@
+"""The road from a legacy database: a file of the seeds' tables, and what must come of it."""
