@@ -214,10 +214,11 @@ def point_line(told: Told) -> str:
     spread = int.from_bytes(blake2b(told.id.encode(), digest_size=8).digest(), "big") % span_ns
     return (
         f"llm_usage,organization={plus.organization},model={plus.model},provider={plus.provider}"
-        f',source={plus.source} request_id="{told.id}",user="{plus.user}",user_id="{plus.user_id or plus.user}"'
-        f',day="{plus.day}",prompt_tokens={plus.prompt_tokens}i,completion_tokens={plus.completion_tokens}i'
+        f',source={plus.source} request_id="{told.id}",user="{plus.user}"'
+        f',user_id="{plus.user_id or plus.user}",day="{plus.day}"'
+        f",prompt_tokens={plus.prompt_tokens}i,completion_tokens={plus.completion_tokens}i"
         f",total_tokens={plus.total_tokens}i,cost_nano={nano}i,markup_nano={plus.markup_nano}i"
-        f",cost={nano / NANO},unpriced=0i,requests=1i,untimed=1i,created_ns={created_ns}i"
+        f",cost={nano}e-9,unpriced=0i,requests=1i,untimed=1i,created_ns={created_ns}i"
         f",offset={told.offset}i,logged_ms={told.time_ms}i {created_ns // span_ns * span_ns + spread}"
     )
 

@@ -79,8 +79,9 @@ partitions, acks=all, 5 % of the records once more at a random later place. A ra
   `hand-summaries` on it, all three from the start of the process to its end; `working`: without its start.
 - `points`: `genledger worker points` on a `usage` of our own, into a real InfluxDB 1.8 on the same machine,
   beside a loop by hand that decodes the same facts and posts the same lines, 5,000 a body, the next body
-  made while one is on its way. Both from their first records to their last. `write 100`: a hundred points, from
-  structs to the server's answer, by turns through our writer and by a bare POST.
+  made while one is on its way. Both from their first records to their last; who comes first changes from
+  round to round. `write 100`: a hundred points, from structs to the server's answer, by turns through our
+  writer and by a bare POST.
 - `faust-two-steps`: stock Faust, a table entry for each new id, facts, three summaries. Quix Streams and
   Bytewax: dedup and sums. Each reads the first 50,000 events.
 

@@ -107,7 +107,7 @@ TARGETS = (
         within=5.0,
     ),
     Target(
-        "summaries with InfluxDB away: p99 at most 1.25 times that with it there, or 5 ms more, 200 requests/s",
+        "summaries, InfluxDB away: p99 at most 1.25 times that beside it, or 5 ms more, 200 requests/s",
         ("summaries-200-influxdb-away", "summary_p99_ms"),
         ("summaries-200-influxdb", "summary_p99_ms"),
         most=1.25,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from benchmarks import BenchmarkFailed, by_hand, door, report, views
+from benchmarks import BenchmarkFailed, by_hand, door, hand, points, report, views
 from benchmarks.__main__ import Plan
 from benchmarks.bench import Bench
 from benchmarks.cases import NAMES, ROUNDS
@@ -23,6 +23,7 @@ from benchmarks.tables import Sums, Tables
 from benchmarks.targets import LIMITS, TARGETS
 from benchmarks.traffic import IDS, Totals, Traffic, deliveries, make
 from projections import schema
+from projections.stores.influxdb.line import line_of
 from streams.generation import decode
 
 ROOT = Path(__file__).parents[1]
@@ -210,6 +211,34 @@ def test_the_same_work_by_hand_and_by_our_roles_is_measured_on_kafka(kafka, tmp_
     assert "| hand-both-openrouter |" in text.partition("quick enough?")[2]
     assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
     assert not [name for name in _topics(kafka.bootstrap) if name.startswith("bench-")]
+
+
+def test_the_points_loop_by_hand_posts_the_very_lines_that_we_do():
+    """What our writer and the loop by hand are compared on is the same bytes."""
+    for point in points.some_points(7):
+        assert hand.point_line(points.told_of(point)).encode() == line_of(point, "time")
+
+
+@pytest.mark.soak
+def test_points_and_an_influxdb_that_is_away_are_measured(kafka, tmp_path):
+    """Worker and loop by hand have every point; summaries are measured with InfluxDB and without."""
+    only = ("points", "summaries-200-influxdb", "summaries-200-influxdb-away")
+    command = _command("--quick", "--generations", "3000", "--seconds", "0.5", "--only", ",".join(only))
+    done = subprocess.run(
+        [*command, "--json", "--dir", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_BOOTSTRAP": kafka.bootstrap},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = msgspec.json.decode(done.stdout, type=report.Results)
+    assert set(results.cases) == set(only)
+    assert all(figure > 0 for figure in results.cases["points"][0].values())
+    assert results.cases[only[2]][0]["errors"] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def _topics(bootstrap):

@@ -20,6 +20,7 @@ app = App(
 )
 
 LEGACY = Path("webui.db")
+_OVERLAP = Parameter(help="Days that were counted here, too: refuse, skip them, or add (no call is in both).")
 _FLAG = Parameter(negative="", show_default=False)
 
 
@@ -28,9 +29,7 @@ def migrate(
     *,
     validate_only: Annotated[bool, _FLAG, Parameter(help="Check the file and this installation.")] = False,
     migrate: Annotated[bool, _FLAG, Parameter(help="Publish its totals and its ids.")] = False,
-    validate_migration: Annotated[
-        bool, _FLAG, Parameter(help="Compare its tables with ours, row by row.")
-    ] = False,
+    validate_migration: Annotated[bool, _FLAG, Parameter(help="Compare its tables with ours.")] = False,
     rollback: Annotated[bool, _FLAG, Parameter(help="Take back what a migration published.")] = False,
     from_: Annotated[
         Path | None, Parameter(name="--from", help="The legacy database; webui.db here unless given.")
@@ -40,10 +39,7 @@ def migrate(
     backup_id: Annotated[
         str | None, Parameter(help="Which migration, as it was named when it began.")
     ] = None,
-    overlap: Annotated[
-        Policy,
-        Parameter(help="Days that were counted here, too: refuse, skip them, or add (no call is in both)."),
-    ] = "refuse",
+    overlap: Annotated[Policy, _OVERLAP] = "refuse",
     dry_run: DryRun = False,
     service: Service = Service(),
     json: Json = False,

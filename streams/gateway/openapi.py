@@ -291,8 +291,8 @@ TABLE = (
         "POST",
         "/api/v1/admin/openings",
         "settings",
-        "Opening entries of a migration, an array or NDJSON: ids that are known already, and balances to begin "
-        "with. All of a body is taken, or nothing. The same row of a balance told again takes its place",
+        "Opening entries of a migration, an array or NDJSON: ids that are known already, and balances to "
+        "begin with. All of a body is taken, or nothing. The same row of a balance told again takes its place",
         body="Openings",
         statuses=(202, *_TAKES),
         returns=shapes.OpeningsTaken,

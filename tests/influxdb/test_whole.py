@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,20 @@ from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target
 from tests.influxdb.expected import differences, expected, is_sent, place, stored
 from tests.influxdb.real import Influx
-from tests.influxdb.traffic import NAMES, crowd, event, odd_names, twins, with_more
+from tests.influxdb.traffic import NAMES, crowd, odd_names, twins, with_more
 from tests.model.tables import tables
 from tests.model.traffic import Traffic, generate
 from tests.road.comparison import differences as table_differences
 from tests.road.files import VIEWS, Files, connect, ends, model_of
 from tests.road.fixtures import GENERATIONS, SEED
-from tests.road.harness import Service, running, set_up, wait_until
+from tests.road.harness import NDJSON, Service, running, set_up, wait_until
 from tests.road.run import feed, settle, sizes
 
 SENT_S = 60.0
 SAME_MOMENT = 120
 
 
-@pytest.mark.parametrize("generations", [5_000, pytest.param(GENERATIONS, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("generations", [3_000, pytest.param(GENERATIONS, marks=pytest.mark.soak)])
 def test_after_roads_b_the_points_are_the_winners_that_are_not_void(
     influxdb: Influx, bucket: str, tmp_path: Path, generations: int
 ) -> None:
@@ -57,60 +58,59 @@ def test_after_roads_b_the_points_are_the_winners_that_are_not_void(
     assert sqlite_points(data) == []
 
 
-def test_with_the_id_as_a_tag_no_two_points_are_one(influxdb: Influx, bucket: str, tmp_path: Path) -> None:
-    """INFLUXDB_DEDUP=tag: what would collide by its time is two points, and an amended one is still one."""
-    data = tmp_path / "data"
+@dataclass(frozen=True)
+class Tagged:
+    """A bucket whose points have their id as a tag, and what was told of them."""
+
+    bucket: str
+    data: Path
+    told: Traffic
+
+
+@pytest.fixture(scope="module")
+def tagged(influxdb: Influx, tmp_path_factory: pytest.TempPathFactory) -> Tagged:
+    """Odd names and ids that collide: each told, amended and told once more."""
+    data, bucket = tmp_path_factory.mktemp("tagged") / "data", influxdb.make_bucket()
     events = [*twins("tagged"), *odd_names()]
     amended = [{**fields, "cost": "2", "revision": 1, "user": "another"} for fields in events]
     told = with_more(Traffic(0), [*events, *amended, *events])
+    bad = b'{"id":"x","organization":"a","model":"a\\u0007"}\n'
     with serving(data, influxdb, bucket, INFLUXDB_DEDUP="tag") as service:
         feed(service, told.deliveries, sizes(1, 5, 20))
+        status, answer, _ = service.request("POST", "/api/v1/generations", bad, NDJSON)
+        assert status == 422 and answer["rejected"][0]["field"] == "model"
         wait_sent(service, influxdb, bucket)
-    model, _ = model_of(data, told)
+    return Tagged(bucket, data, told)
+
+
+def test_with_the_id_as_a_tag_no_two_points_are_one(influxdb: Influx, tagged: Tagged) -> None:
+    """INFLUXDB_DEDUP=tag: what would collide by its time is two points, and an amended one is still one."""
+    model, _ = model_of(tagged.data, tagged.told)
     want = expected(model)
-    assert len(want) == len(events)
-    assert differences(stored(influxdb.rows(bucket, "llm_usage")), want) == []
+    assert len(want) == 2 + len(NAMES) + 1
+    assert differences(stored(influxdb.rows(tagged.bucket, "llm_usage")), want) == []
 
 
 async def test_a_name_that_would_end_a_query_asks_for_its_own_points_only(
-    influxdb: Influx, bucket: str, tmp_path: Path
+    influxdb: Influx, tagged: Tagged
 ) -> None:
     """Rows 37 and 38: asked for again through a query, each odd name gives what went in under it, no more."""
-    data = tmp_path / "data"
-    told = with_more(Traffic(0), [*odd_names(), event("plain")])
-    with serving(data, influxdb, bucket) as service:
-        feed(service, told.deliveries, sizes(1, 20, 20))
-        status, answer, _ = service.request(
-            "POST",
-            "/api/v1/generations",
-            b'{"id":"x","organization":"a","model":"a\\u0007"}\n',
-            "application/x-ndjson",
-        )
-        assert status == 422 and answer["rejected"][0]["field"] == "model"
-        wait_sent(service, influxdb, bucket)
-    server = Server(
-        Target(
-            url=influxdb.url,
-            token=influxdb.token,
-            org=influxdb.org,
-            bucket=bucket,
-            write_timeout_s=5.0,
-            dedup="time",
-        )
-    )
-    await server.open()
+    place = {"url": influxdb.url, "token": influxdb.token, "org": influxdb.org, "bucket": tagged.bucket}
+    server = Server(Target(**place, write_timeout_s=5.0, dedup="tag"))
+    days = span_of("2025-10-26", "2025-10-26")
     try:
+        await server.open()
         reader = reader_of(server)
         for n, name in enumerate(NAMES):
-            found = [point async for point in reader.points(*span_of("2025-10-26", "2025-10-26"), name)]
+            found = [point async for point in reader.points(*days, name)]
             assert [point.request_id for point in found] == [f"odd-{n} {name}"]
-            assert {found[0].organization, found[0].model, found[0].provider, found[0].user} == {name}
-        everything = [point async for point in reader.points(*span_of("2025-10-26", "2025-10-26"))]
-        empty = next(point for point in everything if point.request_id == "odd-empty")
-        assert (empty.provider, empty.source, empty.user) == ("", "", "")
-        assert len(everything) == len(NAMES) + 2
+            assert {found[0].organization, found[0].model, found[0].provider} == {name}
+        everything = [point async for point in reader.points(*days)]
     finally:
         await server.close()
+    empty = next(point for point in everything if point.request_id == "odd-empty")
+    assert (empty.provider, empty.source, empty.user) == ("", "", "another")
+    assert len(everything) == 2 + len(NAMES) + 1
 
 
 def test_switching_influxdb_on_and_off_loses_nothing_and_doubles_nothing(
@@ -118,7 +118,7 @@ def test_switching_influxdb_on_and_off_loses_nothing_and_doubles_nothing(
 ) -> None:
     """Each store goes on from where it stood: what was told while it was off is there when it is on again."""
     data = tmp_path / "data"
-    traffic = generate(7, 600)
+    traffic = generate(7, 300)
     third = len(traffic.deliveries) // 3
     ways = ((True, 0, third), (False, third, 2 * third), (True, 2 * third, None), (False, 0, 0))
     for n, (on, start, end) in enumerate(ways):

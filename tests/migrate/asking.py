@@ -52,25 +52,30 @@ class Ran:
 class House:
     """A service, and the command beside it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, **environ: str) -> None:
         self.service = service
+        self._environ = environ
 
     def migrate(self, *arguments: str, kill_at: str = "", offline: bool = False) -> Ran:
         """Run the command; on the files when it is said that no service runs.
 
         In this process: a start takes a second. In one of its own where it is to be killed.
         """
-        environ = {**clean_environ(), "GENLEDGER_DATA": str(self.service.data)}
+        environ = {**clean_environ(), "GENLEDGER_DATA": str(self.service.data), **self._environ}
         if offline:
             environ["GENLEDGER_PORT"] = str(self.service.port)
         else:
             environ["GENLEDGER_URL"] = f"http://127.0.0.1:{self.service.port}"
         if not kill_at:
-            return _here(arguments, environ)
+            return _here(("migrate", *arguments), environ)
         environ["KILL_AT_FOR_TESTS"] = kill_at
         command = [str(COMMAND), "migrate", *arguments]
         ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    def run(self, *arguments: str) -> Ran:
+        """Any other command."""
+        return _here(arguments, {**clean_environ(), **self._environ})
 
     def bring(self, legacy: Legacy, *arguments: str, **how: Any) -> Ran:
         """Migrate all of a file."""
@@ -146,7 +151,7 @@ class House:
 def _here(arguments: Sequence[str], environ: dict[str, str]) -> Ran:
     out, err = io.StringIO(), io.StringIO()
     with patch.dict(os.environ, environ, clear=True), redirect_stdout(out), redirect_stderr(err):
-        code = run(["migrate", *arguments])
+        code = run(arguments)
     return Ran(code, out.getvalue(), err.getvalue())
 
 

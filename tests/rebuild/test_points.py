@@ -37,8 +37,8 @@ def test_points_that_are_not_what_the_log_says_are_found_and_made_again(data: Pa
     ask(data, f"DELETE FROM usage_points WHERE id = '{lost}'")
     ask(
         data,
-        "INSERT INTO usage_points (id, client_org_id, usage_date, time_ns, model_name, provider, source, user_id,"
-        " openrouter_user_id, prompt_tokens, completion_tokens, total_tokens, logged_ms)"
+        "INSERT INTO usage_points (id, client_org_id, usage_date, time_ns, model_name, provider, source,"
+        " user_id, openrouter_user_id, prompt_tokens, completion_tokens, total_tokens, logged_ms)"
         " VALUES ('invented', 'o', '2026-11-20', 1, 'm', '', '', '', '', 0, 0, 0, 0)",
     )
     done = genledger("prove", "--data", data, "--json", "--projection", "points")
@@ -67,7 +67,7 @@ def calls(first: int, beyond: int) -> list[bytes]:
 
 
 def test_a_time_with_influxdb_first_leaves_sqlite_alone_and_loses_it_nothing(tmp_path: Path) -> None:
-    """Nothing of points goes to SQLite, not in an outage either; back in legacy mode it goes on from there."""
+    """Nothing of points goes to SQLite, not in an outage either; in legacy mode it goes on from there."""
     data = tmp_path / "data"
     every = [f"call-{number:02d}" for number in range(30)]
     with running(data) as service:

@@ -17,7 +17,7 @@ from projections.reconciling.desk import Scope
 from projections.reconciling.report import Report
 from projections.stores.influxdb.line import line_of
 from streams import fact as facts
-from streams import topics
+from streams import records, topics
 from streams.clock import now_ms
 from streams.fact import Entry, Fact
 from streams.log.interface import Message
@@ -77,6 +77,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
     points = world.points()
     before = world.rows("SELECT * FROM client_model_daily_usage ORDER BY id")
     plant_points(world, points)
+    asyncio.run(put_aside(world, "gen-108"))
     world.change(
         "UPDATE client_model_daily_usage SET raw_cost_nano = raw_cost_nano + 5, total_requests = 99"
         " WHERE client_org_id = 'acme' AND usage_date = '2026-11-18' AND model_name = 'm1'",
@@ -87,7 +88,8 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
     )
     found = world.compared()
     assert ids(found) == {
-        ("missing_point", "influxdb"): {"gen-100"},
+        ("missing_point", "influxdb"): {"gen-106"},
+        ("refused", "influxdb"): {"gen-108"},
         ("extra_point", "influxdb"): {"nobody's", "gen-101"},
         ("changed_point", "influxdb"): {"gen-107", "gen-103"},
         ("wrong_markup", "influxdb"): {"gen-104"},
@@ -101,6 +103,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
         "extra_point": 2,
         "missing_point": 1,
         "opening": 1,
+        "refused": 1,
         "wrong_markup": 2,
     }
     assert_adds_up(found)
@@ -111,7 +114,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
     assert all("gen-" in " ".join(finding.blamed.ids) for finding in found.findings)
     fixed, mended = world.fixed()
     assert fixed.clean and fixed.cells == [], fixed
-    assert (mended.written, mended.removed, mended.refused) == (5, 2, 0)
+    assert (mended.written, mended.removed, mended.refused) == (6, 2, 0)
     assert world.points() == points
     assert world.rows("SELECT * FROM client_model_daily_usage ORDER BY id") == before
 
@@ -119,7 +122,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
 def plant_points(world: World, points: dict[str, Point]) -> None:
     """One of each kind."""
     change = msgspec.structs.replace
-    world.remove(points["gen-100"])
+    world.remove(points["gen-106"], points["gen-108"])
     moved = change(points["gen-101"], model="another")  # an amendment whose old place was never left
     changed = change(points["gen-107"], user="somebody", prompt_tokens=1)
     marked = change(points["gen-104"], markup_nano=(points["gen-104"].markup_nano or 0) + 1)
@@ -132,6 +135,16 @@ def plant_points(world: World, points: dict[str, Point]) -> None:
         world.bucket,
         opening_of(world, "m0").replace(b"requests=7i", b"requests=8i"),
     )
+
+
+async def put_aside(world: World, id: str) -> None:
+    """As the sender does with a point that InfluxDB did not take."""
+    log = await open_log(f"sqlite:///{world.data}/log", topics.topic_table(4))
+    try:
+        headers = (("reason", records.REFUSED_POINT), ("error", b"it said no"))
+        await log.append([Message(topics.REJECTED, partition_of(id.encode(), 4), id.encode(), b"x", headers)])
+    finally:
+        await log.close()
 
 
 def opening_of(world: World, row: str) -> bytes:
@@ -218,13 +231,13 @@ def test_in_legacy_mode_sqlite_is_compared_with_the_log_only(world: World) -> No
     assert "legacy mode" in done.stderr and "client_user_daily_usage" in done.stdout
 
 
-async def test_what_the_log_itself_marked_up_wrongly_is_found_at_night_and_named(world: World) -> None:
+def test_what_the_log_itself_marked_up_wrongly_is_found_at_night_and_named(world: World) -> None:
     """Neither at its own rate nor at the one in force; the status, an alarm and the metrics have it."""
     day, created_ms = time.strftime("%Y-%m-%d", time.gmtime()), now_ms()
     entry = Entry("acme", day, day, "m", created_ns=created_ms * 10**6, cost_nano=100)
     own = facts_of(entry, 131, "1.3")
     other = facts_of(entry, 120, "1.2")
-    await told(world, {"by-itself": own, "by-the-settings": other})
+    asyncio.run(told(world, {"by-itself": own, "by-the-settings": other}))
     old = {"time_ms": 1, "holds": True, "differences": 0, "seconds": 1.0}
     last = {**old, "days": [], "counts": {}, "compared": 0, "influxdb": True}
     (world.data / "reconcile-last.json").write_text(json.dumps(last))

@@ -119,7 +119,8 @@ class World:
 
     def command(self, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
         """A command of genledger's."""
-        return genledger(*arguments, "--data", self.data, **{**self.environ, **environ})
+        merged: dict[str, Any] = {**self.environ, **environ}
+        return genledger(*arguments, "--data", self.data, **merged)
 
     def change(self, *statements: str) -> None:
         """Change rows behind everybody's back; each statement one row."""

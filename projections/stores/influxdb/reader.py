@@ -10,6 +10,7 @@ its organisation's local day; a time range covers that day in every zone there i
 """
 
 from collections.abc import AsyncIterator, Mapping
+from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
@@ -130,12 +131,17 @@ def stored_of(row: Mapping[str, Any]) -> Stored:
     stamp_ns = times_ns(row.get("_time", row.get("time")))
     try:
         point = point_of_row(row)
-    except (KeyError, TypeError, ValueError):
+        sound = point is None or _agree(row, point)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return Stored(stamp_ns, _zeros(row), whole=False)
-    if point is None:
-        return Stored(stamp_ns, _zeros(row), void=True)
-    sound = row["requests"] == 1 and row.get("cost") == (point.cost_nano or 0) / NANO
-    return Stored(stamp_ns, point if sound else _zeros(row), whole=sound)
+    if point is None or not sound:
+        return Stored(stamp_ns, _zeros(row), void=point is None, whole=sound)
+    return Stored(stamp_ns, point)
+
+
+def _agree(row: Mapping[str, Any], point: Point) -> bool:
+    """Whether the fields that a point doesn't keep say what the others do."""
+    return row["requests"] == 1 and round(Decimal(row["cost"]) * NANO) == (point.cost_nano or 0)
 
 
 def _zeros(row: Mapping[str, Any]) -> Point:
