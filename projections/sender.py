@@ -37,6 +37,7 @@ from streams.settings import POINTS_MAX, Settings
 
 KEEP_EVERY_S = 1.0
 AGAIN_S = 60.0
+HOUR_MS = 3_600_000
 # Between two of these an event loop that has more to do gets its turn.
 TURN_RECORDS = 500
 ERROR_LENGTH_MAX = 500
@@ -66,7 +67,9 @@ class Sender:
         self._told = told
         self._positions: dict[int, Position] = {}
         self._trails: dict[int, deque[tuple[float, Position]]] = {}
-        self._kept: dict[int, Position] = {}
+        # What was last written of each, and in which hour: a position is a point of its hour.
+        self._kept: dict[int, tuple[Position, Position]] = {}
+        self._hour = -1
 
     async def open(self) -> None:
         """Read where the points stand; `LogBehindView` when the log lacks what they have taken."""
@@ -160,18 +163,26 @@ class Sender:
             await self.keep()
 
     async def keep(self) -> None:
-        """Write the positions that have moved since they were last written."""
-        now_s = clock.monotonic_s()
-        for partition, position in list(self._positions.items()):
+        """Write the positions that are not there as they are. Those at rest once an hour, too: a bucket whose
+        points are kept for a time only would forget them.
+        """
+        now_s, hour = clock.monotonic_s(), clock.now_ms() // HOUR_MS
+        if hour != self._hour:
+            self._kept.clear()
+            self._hour = hour
+        due: dict[int, tuple[Position, Position]] = {}
+        for partition, position in self._positions.items():
             trail = self._trails[partition]
             if trail[-1][1] != position:
                 trail.append((now_s, position))
             while len(trail) > 1 and now_s - trail[1][0] >= AGAIN_S:
                 trail.popleft()
-        moved = {n: at for n, at in self._positions.items() if self._kept.get(n, START) != at}
-        if moved:
-            await self._bookmarks.write({n: (at, self._trails[n][0][1]) for n, at in moved.items()})
-            self._kept.update(moved)
+            mark = position, trail[0][1]
+            if position != START and self._kept.get(partition) != mark:
+                due[partition] = mark
+        if due:
+            await self._bookmarks.write(due)
+            self._kept.update(due)
             faultpoints.reached("points-positioned")
 
     def release(self, partitions: Iterable[int]) -> None:

@@ -292,7 +292,7 @@ TABLE = (
         "/api/v1/admin/openings",
         "settings",
         "Opening entries of a migration, an array or NDJSON: ids that are known already, and balances to "
-        "begin with. All of a body is taken, or nothing. The same row of a balance told again takes its place",
+        "begin with. All of a body is taken or none. The same row of a balance told again takes its place",
         body="Openings",
         statuses=(202, *_TAKES),
         returns=shapes.OpeningsTaken,

@@ -148,7 +148,7 @@ def test_away_under_load_nothing_is_missing_and_memory_is_bounded(
             before = rss_bytes(service)
             proxy.refuse = True
             assert proxy.cut() > 0
-            feed(service, told.deliveries[1000:], sizes(2, 1000, 2000))
+            feed(service, told.deliveries[1000:-200], sizes(2, 1000, 2000))
             settle(service)
             wait_until(lambda: "connect" in alarm(service).lower(), 20.0, "alarm", service)
             assert service.get_status("/readyz") == 200
@@ -160,6 +160,16 @@ def test_away_under_load_nothing_is_missing_and_memory_is_bounded(
             wait_until(lambda: is_sent(influxdb, bucket, log), SENT_S, "sent", service)
             assert rss_bytes(service) - before < RSS_GROWTH_BYTES_MAX
             wait_until(lambda: not alarm(service), 20.0, "without an alarm", service)
+            # Away once more, and the service is killed while points wait: no position may be ahead of them.
+            proxy.refuse = True
+            proxy.cut()
+            feed(service, told.deliveries[-200:], sizes(3, 100, 100))
+            settle(service)
+            wait_until(lambda: bool(alarm(service)), 20.0, "alarm", service)
+            service.kill()
+        proxy.refuse = False
+        with running(data, **away.environ(bucket)) as service:
+            wait_until(lambda: is_sent(influxdb, bucket, Files(data)), SENT_S, "sent", service)
     model, _ = model_of(data, told)
     assert differences(stored(influxdb.rows(bucket, "llm_usage")), expected(model)) == []
 
