@@ -18,7 +18,7 @@ import msgspec
 
 from genledger.child import Child, Order, run_child, tell
 from genledger.roles.opening import open_watched
-from genledger.roles.points import ROLE, Measured, PointsPart, State
+from genledger.roles.points import ROLE, Measured, PointsPart, State, alarm_of
 from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from projections.agents import Taken
@@ -113,7 +113,7 @@ class PointsProcess:
     async def start(self, watch: Watch, stack: AsyncExitStack) -> None:
         """Start it; it ends with the stack."""
         watch.parts[ROLE] = Part(self.places, lambda: None, held=self.trouble, aside=True)
-        watch.alarms["InfluxDB"] = self.trouble
+        watch.alarms["InfluxDB"] = lambda: alarm_of(self.trouble())
         stack.push_async_callback(self._stop)
         keep(self._go_on(), "the points' process", watch, stack)
 

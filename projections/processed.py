@@ -4,7 +4,8 @@
 >>> fold([Fact(fate="counted", id="gen-1", partition=0, offset=0, prev=-1, time_ms=1000, plus=entry)]).rows
 {'gen-1': Row(organization='acme', day='2026-11-20', time_s=1, total_tokens=7, cost_nano=5)}
 
-A voided id keeps its row, with zeros; one that is forgotten, or that a migration took back, loses it. A cost that nobody knows stays unknown.
+A voided id keeps its row, with zeros; one that is forgotten, or that a migration took back, loses it. A cost
+that nobody knows stays unknown.
 """
 
 from collections.abc import Sequence

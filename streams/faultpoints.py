@@ -28,7 +28,7 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | restore-emptied        | the old files are aside; none of the new ones is in place                         |
 | restore-placed         | all is in place but the log's first file                                         |
 | migration-planned      | a migration's entries and its backup are there; nothing is published              |
-| migration-sent         | the log has a batch of a migration's entries; its manifest does not say so         |
+| migration-sent         | the log has a batch of a migration's entries; its manifest does not say so        |
 """
 
 import os

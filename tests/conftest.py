@@ -10,7 +10,7 @@ TESTS = Path(__file__).parent
 
 
 def group_of(path: Path) -> str:
-    """The tests that run in one process, one after another: a module's, and all that need the shared Kafka."""
+    """The tests that run in one process, one after another: a module's; all that need the shared Kafka."""
     return "kafka" if (TESTS / "kafka") in path.parents else path.relative_to(TESTS).as_posix()
 
 

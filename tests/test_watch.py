@@ -43,7 +43,7 @@ def test_a_full_disk_is_no_standstill() -> None:
 
 
 def test_who_is_kept_waiting_from_outside_is_not_stuck_and_has_all_its_time_afterwards() -> None:
-    """While InfluxDB is away points wait as long as it takes; when it is back they have the whole stall time."""
+    """While InfluxDB is away points wait as long as it takes; then they have the whole stall time."""
     state = {"held": ""}
     watch, _ = watched(5, 9, held=lambda: state["held"])
     assert watch.look(0.0) == ""

@@ -33,6 +33,8 @@ from streams.settings import Settings
 ROLE = "points"
 LOOK_AGAIN_S = 5.0
 TELL_EVERY_S = 0.5
+# Before InfluxDB was asked for the first time: nothing is wrong yet.
+STARTING = "starting"
 CIRCUITS = {"closed": 0, "half-open": 1, "open": 2}
 
 
@@ -40,7 +42,7 @@ class State(msgspec.Struct, frozen=True, tag=True):
     """What the sender says of itself. `trouble`: why points wait, or ''."""
 
     circuit: str = "closed"
-    trouble: str = "starting"
+    trouble: str = STARTING
     last_error: str = ""
     written: int = 0
     refused: int = 0
@@ -64,6 +66,11 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     routes = points_routes(settings, lambda: state_of(part.told(), part.places()), part.health)
     await start_lookout(ROLE, log, directory, settings, watch, stack, routes=routes)
     await part.start(watch, stack, grouped=True)
+
+
+def alarm_of(trouble: str) -> str:
+    """What an operator should look at. Pure."""
+    return "" if trouble == STARTING else trouble
 
 
 class Measured:
@@ -101,7 +108,7 @@ class PointsPart:
         self._target = target
         self._tell = tell
         self._app: App | None = None
-        self._waits = "InfluxDB has not been asked yet"
+        self._waits = STARTING
         self._server = Server(target)
         self._writer = Writer(self._server)
         self._outbox = Outbox(self._writer, settings.influxdb_batch_size, settings.points_linger_s)
@@ -112,7 +119,7 @@ class PointsPart:
         """Follow the log until the stack ends; returns at once, for InfluxDB may be away."""
         stack.push_async_callback(self._server.close)
         watch.parts[ROLE] = Part(self.places, self._failure, held=self.trouble)
-        watch.alarms["InfluxDB"] = self.trouble
+        watch.alarms["InfluxDB"] = lambda: alarm_of(self.trouble())
         keep(self._tell_now_and_then(), "the points' state", watch, stack)
         keep(self._outbox.go_on(), "the points' outbox", watch, stack)
         keep(self._go_on(grouped=grouped), "the points", watch, stack)

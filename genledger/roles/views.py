@@ -30,6 +30,8 @@ NAMES = ("organizations", "summaries", "conflicts", "processed", "points")
 # A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
 BUSY_WAIT_S = 15.0
 BUSY_RETRY_S = 0.1
+# Views of the same topics share a follower, which reads and decodes once for them, up to so far apart.
+APART_RECORDS = 100_000
 
 
 def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
@@ -64,13 +66,30 @@ async def open_followers(
 ) -> Sequence[Follower]:
     """Followers of all views, where they stand; `LogBehindView` when the log lacks what one has taken."""
     kept = [view for view in views_of(settings) if view.name not in without]
-    by_topics: dict[Sequence[str], list[View[Any, Any]]] = {}
-    for view in kept:
-        by_topics.setdefault(tuple(view.topics), []).append(view)
-    followers = [Follower(views, database, log, told) for views in by_topics.values()]
+    alone = [Follower([view], database, log, told) for view in kept]
+    for follower in alone:
+        await follower.open()
+    together: list[list[Follower]] = []
+    for one in alone:
+        group = next((group for group in together if _go_together(group[0], one)), None)
+        if group is None:
+            together.append([one])
+        else:
+            group.append(one)
+    followers = [Follower([one.views[0] for one in group], database, log, told) for group in together]
     for follower in followers:
         await follower.open()
     return followers
+
+
+def _go_together(one: Follower, other: Follower) -> bool:
+    """Those of the same topics, unless one is far behind, as a new view is, or one that was off for long: the
+    others would read it all again with that one, and what is new would wait.
+    """
+    if tuple(one.topics) != tuple(other.topics):
+        return False
+    stand, others = (follower.places(follower.views[0]) for follower in (one, other))
+    return sum(abs(stand[place][0] - others[place][0]) for place in stand) <= APART_RECORDS
 
 
 async def start_followers(

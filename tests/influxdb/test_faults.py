@@ -81,7 +81,7 @@ def test_whatever_it_answers_every_point_is_there_in_the_end_and_the_summaries_n
     assert differences(stored(fake.rows("llm_usage")), expected(model)) == []
 
 
-@pytest.mark.parametrize(("version", "size"), [("2", 5000), ("3", 500)])
+@pytest.mark.parametrize(("version", "size"), [("2", 5000), pytest.param("3", 500, marks=pytest.mark.soak)])
 def test_one_bad_point_of_5000_is_kept_aside_and_no_other(version: str, size: int, tmp_path: Path) -> None:
     """Row 23: exactly that one is on generations.rejected, with its line and the server's own words."""
     data = tmp_path / "data"

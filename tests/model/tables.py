@@ -217,11 +217,13 @@ def _points(model: Model) -> dict[tuple[str, ...], Row]:
         worth = model.worth(known)
         if worth is None:
             continue
+        # What the log dated is known to the second.
+        time_ns = known.date_ns - (known.date_ns % 10**9 if known.winner.created_ns is None else 0)
         rows[(id,)] = {
             "id": id,
             "client_org_id": worth.organization,
             "usage_date": worth.day,
-            "time_ns": known.date_ns,
+            "time_ns": time_ns,
             "model_name": worth.model,
             "provider": worth.provider,
             "source": known.winner.source,
