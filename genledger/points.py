@@ -11,7 +11,7 @@ process asks it to, and goes on when that is done. See `child.py` for how the tw
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -28,6 +28,9 @@ from streams.errors import LogError
 from streams.log.interface import Log, Message
 from streams.settings import Settings
 
+# Of one line to the service, in base64 a third more: far below what it reads of one.
+ASKED_BYTES_MAX = 4_194_304
+MESSAGE_BYTES = 2048  # beside the value: a key, the reason, names
 RESTART_S = 1.0
 RESTART_S_MAX = 60.0
 
@@ -54,6 +57,21 @@ _line = msgspec.json.Decoder(Line)
 _answer = msgspec.json.Decoder(Answered)
 
 
+def _parts(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Messages in lines that the service can hear: a batch refused as a whole may be longer. Pure."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        bytes_ = len(message.value or b"")
+        if part and size + bytes_ > ASKED_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += bytes_ + MESSAGE_BYTES
+    if part:
+        yield part
+
+
 class Asking:
     """What the process has asked the service for, and waits for."""
 
@@ -63,10 +81,14 @@ class Asking:
 
     async def quarantine(self, messages: Sequence[Message]) -> None:
         """Returns when the service has them on the log."""
+        for some in _parts(messages):
+            await self._ask(some)
+
+    async def _ask(self, messages: list[Message]) -> None:
         self._number += 1
         number = self._number
         done = self._waiting[number] = asyncio.get_running_loop().create_future()
-        tell(Asked(number, list(messages)))
+        tell(Asked(number, messages))
         try:
             await done
         finally:
@@ -143,7 +165,8 @@ class PointsProcess:
     def _hear(self, raw: bytes) -> None:
         line = _line.decode(raw)
         if isinstance(line, Asked):
-            task = asyncio.create_task(self._write(line))
+            assert self._child is not None
+            task = asyncio.create_task(self._write(self._child, line))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
             return
@@ -153,14 +176,14 @@ class PointsProcess:
         else:
             self._next[line.topic, line.partition] = line.next_offset
 
-    async def _write(self, asked: Asked) -> None:
+    async def _write(self, child: Child, asked: Asked) -> None:
         error = ""
         try:
             await self._log.append(asked.messages)
         except LogError as reason:
             error = str(reason)
-        if self._child is not None:
-            self._child.answer(Answered(asked.number, error))
+        # Who asked may have ended: the next process counts its questions from the same number.
+        child.answer(Answered(asked.number, error))
 
     async def _stop(self) -> None:
         if self._child is not None:

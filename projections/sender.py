@@ -1,7 +1,7 @@
 """The points' agent where they go to InfluxDB: each batch sent, and only then the position moved on.
 
     sender = Sender(log, settings, outbox, positions, quarantine, told)
-    await sender.open()                  # where the points stand, as the bucket itself says
+    await sender.open()                  # that the bucket belongs to this log
     app = sender_app(sender, log, settings)
     await sender.go_on()                 # keeps the positions up to date in the bucket
 
@@ -23,6 +23,7 @@ from projections.points import Changes, Point, Points
 from projections.stores.influxdb.bookmarks import Bookmarks
 from projections.stores.influxdb.line import line_of, opening_line_of, void_line_of
 from projections.stores.influxdb.outbox import Outbox
+from projections.stores.influxdb.server import InfluxError
 from projections.stores.influxdb.target import Target
 from projections.stores.influxdb.writer import Line, Refusal
 from projections.stores.sqlite import holds
@@ -37,6 +38,7 @@ from streams.settings import POINTS_MAX, Settings
 
 KEEP_EVERY_S = 1.0
 AGAIN_S = 60.0
+LOOK_AGAIN_S = 5.0
 HOUR_MS = 3_600_000
 # Between two of these an event loop that has more to do gets its turn.
 TURN_RECORDS = 500
@@ -59,6 +61,8 @@ class Sender:
     ) -> None:
         self.view: View[Any, Changes] = Points()
         self.refused = 0
+        #: Why our partitions wait for their positions, or ''.
+        self.waits = ""
         self._log = log
         self._dedup = target.dedup
         self._outbox = outbox
@@ -72,11 +76,35 @@ class Sender:
         self._hour = -1
 
     async def open(self) -> None:
-        """Read where the points stand; `LogBehindView` when the log lacks what they have taken."""
-        await self._look(range(self._log.partitions(topics.USAGE)))
+        """Look whether InfluxDB answers; `LogBehindView` when the log lacks what the points have taken.
 
-    async def _look(self, partitions: Iterable[int]) -> None:
+        Nothing is kept of it: which partitions are ours the group says later.
+        """
+        await self._read(range(self._log.partitions(topics.USAGE)))
+
+    async def prepare(self, partitions: Iterable[int]) -> None:
+        """Find out where to go on from, as the bucket says it now: another may have had the partitions.
+
+        Waits for InfluxDB; whoever cancels it has taken nothing over.
+        """
+        try:
+            while True:
+                try:
+                    found = await self._read(partitions)
+                    break
+                except InfluxError as error:
+                    self.waits = str(error)
+                await asyncio.sleep(LOOK_AGAIN_S)
+        finally:
+            self.waits = ""
+        for partition, position in found.items():
+            self._positions[partition] = position
+            self._trails[partition] = deque([(clock.monotonic_s(), position)])
+            self._kept.pop(partition, None)
+
+    async def _read(self, partitions: Iterable[int]) -> Mapping[int, Position]:
         found = await self._bookmarks.read()
+        positions: dict[int, Position] = {}
         for partition in partitions:
             mark = found.get(partition)
             position = START if mark is None else mark.minute_ago
@@ -87,27 +115,24 @@ class Sender:
                     " the log that belongs to them, or take another bucket; or drop the measurement"
                     " genledger_positions, and all points are written from this log's beginning"
                 )
-            self._positions[partition] = position
-            self._trails[partition] = deque([(clock.monotonic_s(), position)])
-            self._kept.pop(partition, None)
+            positions[partition] = position
+        return positions
 
     def next_offset(self, partition: int) -> int:
         """The offset that the points will take next."""
         position = self._positions.get(partition, START)
         return max(position.usage_offset + 1, self._log.start_offset(topics.USAGE, partition))
 
-    def places(self, partitions: Iterable[int] | None = None) -> Mapping[tuple[str, int], tuple[int, int]]:
-        """Where the points stand and where the log ends, of these partitions; of all that were looked at."""
-        wanted = self._positions if partitions is None else partitions
+    def places(self) -> Mapping[tuple[str, int], tuple[int, int]]:
+        """Where the points of our partitions stand and where the log ends."""
         return {
-            (topics.USAGE, n): (self.next_offset(n), self._log.end_offset(topics.USAGE, n)) for n in wanted
+            (topics.USAGE, n): (self.next_offset(n), self._log.end_offset(topics.USAGE, n))
+            for n in self._positions
         }
 
     async def positions(self, assigned: Iterable[TP]) -> Mapping[TP, int]:
-        """Where to go on from, as the bucket says it now: another may have had the partitions."""
-        tps = list(assigned)
-        await self._look(tp.partition for tp in tps)
-        return {tp: self.next_offset(tp.partition) for tp in tps}
+        """Where to go on from."""
+        return {tp: self.next_offset(tp.partition) for tp in assigned}
 
     async def take(self, batch: Batch) -> None:
         """Send a batch's points. Returns when they are there, and those that were refused are kept aside."""
@@ -185,7 +210,7 @@ class Sender:
             self._kept.update(due)
             faultpoints.reached("points-positioned")
 
-    def release(self, partitions: Iterable[int]) -> None:
+    async def release(self, partitions: Iterable[int]) -> None:
         """These are another's from here on."""
         for partition in partitions:
             for held in (self._positions, self._trails, self._kept):
@@ -196,5 +221,7 @@ def sender_app(sender: Sender, log: Log, settings: Settings) -> App:
     """The Faust app of the points."""
     own = msgspec.structs.replace(settings, batch_records_max=POINTS_MAX)
     app = make_app(topics.POINTS_GROUP, log, own)
+    app.prepare = sender.prepare
+    app.release = sender.release
     add_agent(app, [topics.USAGE], sender.take, sender.positions)
     return app

@@ -52,6 +52,9 @@ class App(faust.App):
     #: Where other processes reach this one over HTTP.
     address = ""
     release: Callable[[Iterable[int]], Awaitable[None]] = staticmethod(_nothing)
+    #: What a role has to find out of its partitions before it goes on with them. It may wait for as long as
+    #: it must: it is cancelled when they are given back.
+    prepare: Callable[[Iterable[int]], Awaitable[None]] = staticmethod(_nothing)
     #: What an app that is started by Faust's own command has to do before it starts, and after it has ended.
     begin: Callable[[], Awaitable[None]] | None = None
     end: Callable[[], Awaitable[None]] | None = None

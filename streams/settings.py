@@ -401,7 +401,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     for env, value in environ.items():
         plain = env.removesuffix("_FILE")
         if env in _BY_ENV:
-            found[env] = value
+            if value or not env.startswith("INFLUXDB_"):  # those come from compose files of old, as `""`
+                found[env] = value
         elif plain in _BY_ENV and _BY_ENV[plain].secret:
             found[plain] = _read_secret(env, value)
         elif env.startswith("GENLEDGER_"):
@@ -517,6 +518,11 @@ def _check_influxdb(settings: Settings) -> None:
             env = f"INFLUXDB_{which}{name}".upper()
             raise SettingError(f"{env} is missing: raw points are to go to InfluxDB")
     url = getattr(settings, f"influxdb_{which}url")
+    if "@" in url:
+        raise SettingError(
+            f"INFLUXDB_{which}URL".upper() + " must hold no password, for it is shown: of 1.8 the token is"
+            " user:password"
+        )
     if not url.lower().startswith(("https://", "http://")):
         raise SettingError(
             f"INFLUXDB_{which}URL".upper() + " must begin with https:// or http://, such as"

@@ -218,10 +218,11 @@ GRANTS: Sequence[Grant] = (
     Grant("ledger", "Group", LEDGER_GROUP, _READ, "shares the partitions; commits the offsets"),
     Grant("ledger", "TransactionalId", LEDGER_GROUP + "-", _WRITE, "one transaction a batch", prefixed=True),
     *_topics("summaries", (USAGE, ORGANIZATIONS, USERS), _READ, "folds facts and settings into rows"),
+    *_topics("summaries", (KEYS,), _READ, "knows who may ask it"),
     *_topics("summaries", (REJECTED,), _READ, "names what InfluxDB refused, in `genledger reconcile`"),
     *_topics(
         "summaries",
-        (GENERATIONS, SEEN_CHANGELOG, KEYS),
+        (GENERATIONS, SEEN_CHANGELOG),
         ("Describe",),
         "knows that every topic is there, and where it ends",
     ),

@@ -72,7 +72,7 @@ def summaries(*, data: Data = None, metrics_port: MetricsPort = None) -> int:
 
 @app.command(
     help_prologue="""Examples:
-  INFLUXDB_URL=http://influxdb:8086 INFLUXDB_BUCKET=usage genledger worker points
+  INFLUXDB_URL=http://influx:8086 INFLUXDB_BUCKET=b genledger worker points
 """
 )
 def points(*, metrics_port: MetricsPort = None) -> int:

@@ -29,6 +29,7 @@ from streams.settings import Settings
 
 MANIFEST, RECORDS, LEDGER = "manifest.json", "records.db", "ledger.tar"
 FORMAT = 1
+_NAME = "backup_%Y%m%d_%H%M%S"
 _ID = re.compile(r"backup_[0-9]{8}_[0-9]{6}")
 
 State = Literal["publishing", "done", "rolling back", "rolled back"]
@@ -118,10 +119,19 @@ def begun(settings: Settings) -> Folder:
         if _ID.fullmatch(path.name) and not (path / MANIFEST).exists():
             shutil.rmtree(path)
     now_s = clock.now_ms() // 1000
-    while (path := parent / f"backup_{datetime.fromtimestamp(now_s, UTC):%Y%m%d_%H%M%S}").exists():
+    # The order of their names is that in which they were made, whatever the clock says.
+    now_s = max(now_s, *(_began_s(one.id) + 1 for one in every(settings)), 0)
+    while (path := parent / f"{datetime.fromtimestamp(now_s, UTC):{_NAME}}").exists():
         now_s += 1
     path.mkdir(mode=0o700)
     return Folder(path)
+
+
+def _began_s(id: str) -> int:
+    try:
+        return int(datetime.strptime(id, _NAME).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return 0
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from streams.errors import GenledgerError
 from streams.money import NANO
 
 AMOUNT_MAX = 2**63 - 1
+AMOUNT_DIGITS = 19
 RATE_DIGITS = 12
 RATE_MAX = 1000
 TEXT_LENGTH_MAX = 64
@@ -47,7 +48,10 @@ def _decimal(cell: Cell, column: str) -> Decimal:
 
 def nano_of(cell: Cell, column: str = "cost") -> int:
     """Dollars as nano-dollars, rounded half-even where there are more digits."""
-    nano = int((_WIDE.multiply(_decimal(cell, column), Decimal(NANO))).to_integral_value(ROUND_HALF_EVEN))
+    number = _decimal(cell, column)
+    if number.adjusted() > AMOUNT_DIGITS:  # its digits alone would fill the memory
+        raise BadCell(column, "is more than 64 bits of nano-dollars hold" if number > 0 else "is negative")
+    nano = int((_WIDE.multiply(number, Decimal(NANO))).to_integral_value(ROUND_HALF_EVEN))
     if nano < 0:
         raise BadCell(column, "is negative")
     if nano > AMOUNT_MAX:

@@ -115,14 +115,16 @@ class Source:
         if table.margin == "":
             names = ["id"] if table is PROCESSED else names
         order = [
-            f"CAST({quoted(columns[name])} AS TEXT)" for name in names if name != "id" or not table.margin
+            f"{_text_in_sql(columns[name])} COLLATE BINARY"
+            for name in names
+            if name != "id" or not table.margin
         ]
         if table.margin == "model":
-            order.append(f"CAST({quoted(columns['model'])} AS TEXT)")
+            order.append(f"{_text_in_sql(columns['model'])} COLLATE BINARY")
         if table.margin == "user":
             user_id = f"CAST({quoted(columns['user_id'])} AS TEXT)"
             user = f"nullif(CAST({quoted(columns['user'])} AS TEXT), '')" if "user" in columns else "NULL"
-            order.append(f"coalesce({user}, {user_id}, '')")
+            order.append(f"coalesce({user}, {user_id}, '') COLLATE BINARY")
         return order or ["1"]
 
     def balances(self, table: Table, first: str, last: str, found: Findings) -> Iterator[BalanceWire]:
@@ -167,8 +169,8 @@ class Source:
                 organization, day = (
                     quoted(self.columns[table.name][name]) for name in ("organization", "day")
                 )
-                sql = f"""SELECT DISTINCT CAST({organization} AS TEXT), {day} FROM {quoted(table.name)}
-                    WHERE {day} BETWEEN ? AND ?"""
+                sql = f"""SELECT DISTINCT CAST({organization} AS TEXT) COLLATE BINARY, {day}
+                    FROM {quoted(table.name)} WHERE {day} BETWEEN ? AND ?"""
                 found.update(self._connection.execute(sql, (first, last)))
         return found
 
@@ -271,6 +273,10 @@ def legacy(path: Path) -> Iterator[Source]:
             yield Source(connection, path)
     except sqlite3.DatabaseError as error:
         raise GenledgerError(f"{visible(path)} can't be read as a SQLite database: {error}") from None
+
+
+def _text_in_sql(column: str) -> str:
+    return f"CAST({quoted(column)} AS TEXT)"
 
 
 def _text(raw: bytes) -> str | bytes:

@@ -96,6 +96,7 @@ class Nightly(Generic[ResultT]):
         self._began_ms = clock.now_ms()
         self._tried_ms = 0
         self._last: ResultT | None = None
+        self._failed_code = 0
         self._look()
 
     def told(self) -> Mapping[str, Any] | None:
@@ -108,6 +109,8 @@ class Nightly(Generic[ResultT]):
 
     def alarm(self) -> str:
         """What an operator must know."""
+        if self._failed_code:
+            return f"the last {self._noun} ended with code {self._failed_code}: its message is in our log"
         if self._last is None or self._last.holds:
             return ""
         found, command = self._last.differences, " ".join(self._work.command)
@@ -139,6 +142,8 @@ class Nightly(Generic[ResultT]):
     def _look(self) -> None:
         self._last = last_result(self._live, self._work.file, self._work.result)
         if self._last is not None:
+            if self._last.time_ms >= self._tried_ms:
+                self._failed_code = 0  # it was done since, by hand
             self._work.timestamp.set(self._last.time_ms / 1000)
             self._work.differences.set(self._last.differences)
 
@@ -154,4 +159,5 @@ class Nightly(Generic[ResultT]):
             if process.returncode is None:
                 process.terminate()
         if code not in (0, DIFFERENT):
+            self._failed_code = code
             _logger.error("%s ended with code %d: its message is above this one", self._work.name, code)

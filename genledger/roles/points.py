@@ -7,7 +7,7 @@ InfluxDB is away they wait: the log is the buffer, and nobody else is kept from 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 import msgspec
@@ -18,7 +18,7 @@ from genledger.roles.points_routes import Places, points_routes, state_of
 from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from projections.agents import Taken, measure
-from projections.sender import Quarantine, Sender, sender_app
+from projections.sender import LOOK_AGAIN_S, Quarantine, Sender, sender_app
 from projections.stores.influxdb.bookmarks import Bookmarks
 from projections.stores.influxdb.outbox import Outbox
 from projections.stores.influxdb.server import Health, InfluxError, Server
@@ -31,7 +31,6 @@ from streams.log.interface import Log, Message
 from streams.settings import Settings
 
 ROLE = "points"
-LOOK_AGAIN_S = 5.0
 TELL_EVERY_S = 0.5
 # Before InfluxDB was asked for the first time: nothing is wrong yet.
 STARTING = "starting"
@@ -129,7 +128,6 @@ class PointsPart:
         app = self._app = sender_app(self._sender, self._log, self._settings)
         app.grouped = grouped
         app.address = address_of(ROLE, self._settings)
-        app.release = self._release
         try:
             await app.start()
             await self._sender.go_on()
@@ -152,9 +150,6 @@ class PointsPart:
                 self._waits = ""
                 return
 
-    async def _release(self, partitions: Iterable[int]) -> None:
-        self._sender.release(partitions)
-
     def _failure(self) -> BaseException | None:
         reason: BaseException | None = None if self._app is None else self._app.crash_reason
         return reason
@@ -169,7 +164,7 @@ class PointsPart:
 
     def trouble(self) -> str:
         """Why points wait, or ''."""
-        return self._waits or self._writer.trouble()
+        return self._waits or self._sender.waits or self._writer.trouble()
 
     def told(self) -> State:
         """What the sender says of itself now."""

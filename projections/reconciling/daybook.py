@@ -20,7 +20,7 @@ from projections.rebuild.build import Progress
 from projections.rebuild.plan import Plan
 from projections.reconciling.desk import Scope
 from projections.reconciling.rows import DAILY
-from projections.reconciling.run import opened
+from projections.reconciling.run import opened, require_own
 from projections.stores import summaries as written
 from projections.stores.influxdb.reader import Reader, day_ns, reader_of
 from projections.stores.influxdb.target import Target
@@ -82,6 +82,7 @@ async def from_influx(settings: Settings, target: Target, scope: Scope, into: Pa
     aside = Aside.open(_begun(into), Origin("influxdb", "points", ("summaries",), {}, None), anew=True)
     try:
         async with opened(target) as server:
+            await require_own(server, settings, scope)
             days_at_once = settings.influxdb_aggregation_batch_size
             async for facts in _facts(reader_of(server), scope, days_at_once):
                 _write(aside.connection, facts)

@@ -27,6 +27,8 @@ _TEXTS = frozenset(("request_id", "organization", "model", "provider", "source",
 _TEXTS |= frozenset(("margin", "row"))
 #: What an opening balance is the balance of.
 OPENING_KEY = ("organization", "day", "margin", "row")
+#: Whether a balance says anything: an earlier system's row may have money and no requests.
+SAYS = "({0}.requests <> 0 OR {0}.total_tokens <> 0 OR {0}.cost_nano <> 0 OR {0}.markup_nano <> 0)"
 #: What makes two points one point: a write to the same tags and time writes over.
 PLACE = ("stamp_ns", "organization", "model", "provider", "source")
 FIGURES = (

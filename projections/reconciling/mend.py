@@ -13,7 +13,16 @@ from collections.abc import Iterator
 import msgspec
 
 from projections.points import Opening, Point, stamp_ns
-from projections.reconciling.desk import FIGURES, OPENING, OPENING_KEY, PLACE, POINT, Desk, opening_id
+from projections.reconciling.desk import (
+    FIGURES,
+    OPENING,
+    OPENING_KEY,
+    PLACE,
+    POINT,
+    SAYS,
+    Desk,
+    opening_id,
+)
 from projections.reconciling.residue import INFLUXDB, extras, is_extra, is_moving
 from projections.reconciling.run import opened
 from projections.stores.influxdb.line import Dedup, line_of, opening_line_of, void_line_of
@@ -76,7 +85,7 @@ def _voids(desk: Desk, dedup: Dedup) -> Iterator[Line]:
             yield Line(line, point if free else None, gone=free)
     query = f"""SELECT {_list("s")} FROM stored_openings s LEFT JOIN log_openings l ON
         {" AND ".join(f's."{name}" = l."{name}"' for name in OPENING_KEY)}
-        WHERE l.day IS NULL AND s.requests <> 0"""
+        WHERE l.day IS NULL AND {SAYS.format("s")}"""
     for row in desk.rows(query):
         opening = Opening(*row)
         if not is_moving(desk, opening_id(opening)):
@@ -111,7 +120,7 @@ def _winners(desk: Desk, dedup: Dedup) -> Iterator[Line]:
         yield Line(line_of(point, dedup), point)
     on = " AND ".join(f's."{name}" = l."{name}"' for name in OPENING_KEY)
     query = f"""SELECT {_list("l")} FROM log_openings l LEFT JOIN stored_openings s ON {on}
-        WHERE ({_list("l")}) IS NOT ({_list("s")}) AND (l.requests <> 0 OR s.requests <> 0)"""
+        WHERE ({_list("l")}) IS NOT ({_list("s")}) AND ({SAYS.format("l")} OR {SAYS.format("s")})"""
     for row in desk.rows(query):
         opening = Opening(*row)
         if not is_moving(desk, opening_id(opening)):
@@ -123,7 +132,11 @@ async def _sweep(server: Server, desk: Desk) -> int:
     swept = 0
     query = f"SELECT {_POINT}, stamp_ns FROM voids"
     found = ((Point(*row[:-1]), row[-1]) for row in desk.rows(query))
-    going = (point for point, at_ns in found if _may_go(desk, point, at_ns))
+    going = (
+        point
+        for point, at_ns in found
+        if _may_go(desk, point, at_ns) and not is_moving(desk, point.request_id)
+    )
     for some in pieces(going, LINES_MAX):
         swept += len(some) - len(await server.delete(some))
     return swept

@@ -44,6 +44,7 @@ INFLUXDB, SQLITE, LOG = "influxdb", "sqlite", "log"
 
 _ADD = f"INSERT INTO residue VALUES ({','.join('?' * (9 + len(FIGURES)))})"
 _ON = " AND ".join(f"s.{name} = l.{name}" for name in (*PLACE, "request_id"))
+_THERE = " AND ".join(f"s.{name} = ?" for name in PLACE)
 _NEIGHBOUR = " AND ".join(f"{name} = ?" for name in PLACE)
 
 
@@ -102,13 +103,13 @@ def _less(figures: Figures, others: Figures) -> Figures:
 def _differing(desk: Desk) -> Iterator[Found]:
     """Points that are where they belong, with other fields."""
     n = len(POINT)
-    query = f"""SELECT {_list("l", POINT)}, {_list("s", POINT)}, s.whole, l.stamp_ns
+    query = f"""SELECT {_list("l", POINT)}, {_list("s", POINT)}, s.whole
         FROM stored_points s JOIN log_points l ON {_ON}
         WHERE NOT s.twice AND (({_list("l", POINT)}) IS NOT ({_list("s", POINT)}) OR NOT s.whole)"""
     for row in desk.rows(query):
-        right, there, whole, stamp = Point(*row[:n]), Point(*row[n : 2 * n]), row[-2], row[-1]
+        right, there, whole = Point(*row[:n]), Point(*row[n : 2 * n]), row[-1]
         there_worth = _worth(there) if whole else NOTHING
-        cause, detail = _why_differs(desk, right, there, stamp, whole=bool(whole))
+        cause, detail = _why_differs(desk, right, there, whole=bool(whole))
         # A day that was changed is in two cells.
         if right.day == there.day or not whole:
             yield _found(cause, right, _less(there_worth, _worth(right)), detail)
@@ -117,15 +118,13 @@ def _differing(desk: Desk) -> Iterator[Found]:
             yield _found(cause, there, there_worth, detail, int(right.day not in desk.scope.days))
 
 
-def _why_differs(desk: Desk, right: Point, there: Point, stamp_ns: int, *, whole: bool) -> tuple[str, str]:
+def _why_differs(desk: Desk, right: Point, there: Point, *, whole: bool) -> tuple[str, str]:
     if not whole:
         return "changed_point", UNSOUND
     names = [name for name in POINT if getattr(right, name) != getattr(there, name)]
     detail = "; ".join(_field(name, right, there) for name in names)
     if is_moving(desk, right.request_id):
         return LAG, detail
-    if other := _neighbour(desk, right, stamp_ns):
-        return "collision", f"{right.request_id} and {other}"
     return ("wrong_markup" if names == ["markup_nano"] else "changed_point"), detail
 
 
@@ -144,7 +143,7 @@ def _missing(desk: Desk) -> Iterator[Found]:
         cause, detail = "missing_point", ""
         if is_moving(desk, point.request_id):
             cause = LAG
-        elif other := _neighbour(desk, point, stamp_ns):
+        elif (other := _neighbour(desk, point, stamp_ns)) and _has_no_room(desk, point, stamp_ns, other):
             cause, detail = "collision", f"{point.request_id} and {other}"
         elif _has(desk, "refused", point.request_id):
             cause = "refused"
@@ -205,7 +204,7 @@ def _openings(desk: Desk) -> Iterator[Found]:
 def _opening(desk: Desk, right: Opening | None, there: Opening | None) -> Found | None:
     one = right or there
     assert one is not None
-    if not (right and right.requests) and not (there and there.requests):
+    if not any(_balance(right)) and not any(_balance(there)):
         return None  # taken back, on both sides
     off = _less(_balance(there), _balance(right))
     detail = "is missing" if there is None else "must not be there" if right is None else "differs"
@@ -218,8 +217,10 @@ def _opening(desk: Desk, right: Opening | None, there: Opening | None) -> Found 
 
 
 def _balance(opening: Opening | None) -> Figures:
-    if opening is None:
-        return NOTHING
+    if opening is None or not (
+        opening.requests or opening.total_tokens or opening.cost_nano or opening.markup_nano
+    ):
+        return NOTHING  # as the summaries have it
     return tuple(getattr(opening, name) for name in FIGURES)
 
 
@@ -249,6 +250,13 @@ def _neighbour(desk: Desk, point: Point, stamp_ns: int) -> str:
         (*place, point.request_id),
     ).fetchone()
     return "" if row is None else row[0]
+
+
+def _has_no_room(desk: Desk, point: Point, stamp_ns: int, other: str) -> bool:
+    """Whether another winner stands at its place; where none does, the first of them by its id must."""
+    place = (stamp_ns, point.organization, point.model, point.provider, point.source)
+    query = f"SELECT 1 FROM stored_points s JOIN log_points l ON {_ON} WHERE {_THERE} LIMIT 1"
+    return other < point.request_id or desk.connection.execute(query, place).fetchone() is not None
 
 
 def find_wrong_rates(desk: Desk, rate_of: RateOf) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from projections.rebuild.compare import SHOWN_MAX, Difference
-from projections.reconciling.desk import FIGURES, Desk, Scope
+from projections.reconciling.desk import FIGURES, SAYS, Desk, Scope
 from projections.reconciling.residue import INFLUXDB, LOG, SQLITE, Figures, Found, add
 from projections.schema import TABLES
 from projections.stores.pieces import pieces
@@ -142,7 +142,7 @@ def _gather_points(desk: Desk) -> None:
     )
     desk.connection.execute(
         f"""INSERT INTO cells SELECT '{INFLUXDB}', organization, day, "row", {", ".join(FIGURES)}
-        FROM stored_openings WHERE margin = 'model' AND requests <> 0"""
+        FROM stored_openings s WHERE margin = 'model' AND {SAYS.format("s")}"""
     )
 
 

@@ -28,7 +28,7 @@ from projections.reconciling import residue, rows
 from projections.reconciling.desk import PLACE, Desk, Scope, opening_id
 from projections.reconciling.report import Finding, Report
 from projections.reconciling.residue import RateOf
-from projections.stores.influxdb.positions import read_positions
+from projections.stores.influxdb.positions import read_positions, read_prefixes
 from projections.stores.influxdb.reader import reader_of
 from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target, target_of
@@ -120,7 +120,13 @@ class _Run:
         if self._target is None:
             return None
         async with opened(self._target) as server:
+            await require_own(server, self._settings, self._scope)
             kept = await read_positions(server, self._settings.topic_prefix)
+        if any(one.log not in ("", log.identity) for one in kept.values()):
+            raise ViewError(
+                "another ledger's points are in this bucket: nothing was compared. Give each installation a"
+                " bucket of its own, or a GENLEDGER_TOPIC_PREFIX"
+            )
         stood = {partition: one.at.usage_offset for partition, one in kept.items()}
         for n in range(log.partitions(topics.USAGE)):
             first = max(log.start_offset(topics.USAGE, n), stood.get(n, -1) + 1)
@@ -195,6 +201,20 @@ async def opened(target: Target) -> AsyncIterator[Server]:
         yield server
     finally:
         await server.close()
+
+
+async def require_own(server: Server, settings: Settings, scope: Scope) -> None:
+    """Points don't say which installation's they are: of a bucket that is shared, only one organisation's
+    are surely ours, when somebody says so.
+    """
+    others = await read_prefixes(server) - {settings.topic_prefix}
+    if others and not scope.organization:
+        named = ", ".join(sorted(others)) or "none"
+        raise ViewError(
+            f"other installations write to this bucket, too (GENLEDGER_TOPIC_PREFIX {named}), and points"
+            " don't say whose they are. Name an organisation that only this one has with --org; if the other"
+            " is no more, delete its series of genledger_positions"
+        )
 
 
 def _stops(live: Stands, stood: Offsets | None) -> dict[tuple[str, str, int], int]:

@@ -75,6 +75,7 @@ class BatchRecovery(Recovery):
 
     async def _recover(self, partitions: frozenset[int]) -> None:
         """Every table's partitions, a few at once: most of the time is waiting for the log."""
+        await cast(Any, self.app).prepare(partitions)
         room = asyncio.Semaphore(RECOVERIES_AT_ONCE)
 
         async def recover(table: Any, partition: int) -> None:

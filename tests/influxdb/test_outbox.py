@@ -144,6 +144,31 @@ async def test_who_was_cancelled_is_not_sent_and_keeps_nobody_waiting():
         await stays
 
 
+async def test_who_is_cancelled_in_the_midst_of_a_write_is_not_tried_again_and_the_others_are():
+    """Whoever goes on with his partition may have written newer lines by the time of the next try."""
+    writer = Words()
+    async with outbox_of(writer) as (outbox, _):
+        first = asyncio.create_task(outbox.put(words("a")))
+        await writer.asked.acquire()
+        stays, gone = (asyncio.create_task(outbox.put(words(*name))) for name in ("bc", "xy"))
+        big = asyncio.create_task(outbox.put(words(*range(POINTS_MAX))))
+        await asyncio.sleep(0)
+        writer.go.release()
+        await first
+        await writer.asked.acquire()
+        assert names(writer.written[1])[:4] == ["b", "c", "x", "y"]
+        gone.cancel()
+        await writer.asked.acquire()
+        assert names(writer.written[2]) == ["b", "c", *range(POINTS_MAX - 2)]
+        writer.go.release()
+        assert await stays == []
+        await writer.asked.acquire()
+        assert names(writer.written[3]) == [POINTS_MAX - 2, POINTS_MAX - 1]
+        writer.go.release()
+        assert await big == []
+        assert len(writer.written) == 4
+
+
 async def test_an_error_is_everybodys():
     """What no retry can mend ends the outbox, and reaches whoever waits."""
     writer = Words()

@@ -75,6 +75,35 @@ async def test_voids_and_what_others_wrote_are_told_apart(influxdb: Influx, buck
             "foreign": (False, False),
         }
         assert all(one.stamp_ns // 10**6 == TIME_NS // 10**6 for one in found)
+        assert [one async for one in reader.points(*span_of(DAY, DAY))] == [there]
+        influxdb.write(bucket, b"llm_opening,organization=acme,margin=day requests=1i %d" % TIME_NS)
+        assert [one async for one in reader.openings(*span_of(DAY, DAY))] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(
+            {"offset": "x"},
+            {"created_ns": 1e300},
+            {"prompt_tokens": 1.5},
+            {"user": 5},
+            {"cost": float("nan")},
+        ),
+        *({"request_id": 5}, {"requests": 2}, {"day": None}, {"logged_ms": float("inf")}, {"cost": "x"}),
+    ],
+)
+def test_fields_of_other_types_are_not_whole(wrong: dict[str, object]) -> None:
+    """Whatever somebody wrote into our measurement is told as that, and ends nothing."""
+    row = {"_time": TIME_NS, "organization": "acme", "model": "m", "request_id": "gen-1", "day": DAY}
+    row |= dict.fromkeys(
+        ("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano", "markup_nano"), 1
+    )
+    row |= dict.fromkeys(("created_ns", "offset", "logged_ms", "requests", "untimed"), 1)
+    row |= {"unpriced": 0, "cost": 1e-9}
+    assert stored_of(row).whole
+    found = stored_of(row | wrong)
+    assert (found.whole, found.stamp_ns, found.point.prompt_tokens) == (False, TIME_NS, 0)
 
 
 @pytest.mark.parametrize("text", NAMES)

@@ -49,7 +49,7 @@ PROBE_S = 2.0
 # Below the kernel's range for outgoing connections, so that no client takes a port while its broker is down.
 PORTS = range(15_000, 32_000)
 
-USERS = {"alice": "alice-secret", "bob": "bob-secret"}
+USERS = {"alice": "alice-secret", "bob": "bob-secret", "carol": "carol-secret"}
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _LOGIN = "org.apache.kafka.common.security"
 

@@ -18,6 +18,7 @@ from streams import settings, topics
 from streams.errors import LogError, LogUnavailable, SettingError
 from streams.log.kafka import administration
 from streams.log.kafka.connect import client_options, servers_of
+from tests.influxdb.fake import Fake
 from tests.kafka import fixtures
 from tests.kafka.broker import SASL_SSL, SSL_CLIENT, USERS, Broker
 from tests.kafka.certificates import make_certificates
@@ -318,10 +319,21 @@ async def test_the_ledgers_rights_are_enough_and_no_more(broker):
         await producer.stop()
 
 
-ROLE_OF = {"gateway": "User:CN=client", "ledger": "User:bob", "summaries": "User:alice"}
+ROLE_OF = {
+    "gateway": "User:CN=client",
+    "ledger": "User:bob",
+    "summaries": "User:alice",
+    "points": "User:carol",
+}
 
 
-def test_each_role_works_with_the_rights_of_its_own(own_broker, tmp_path):
+@pytest.fixture
+def influxdb():
+    with Fake() as found:
+        yield found
+
+
+def test_each_role_works_with_the_rights_of_its_own(own_broker, influxdb, tmp_path):
     """Over TLS, by certificate and by SCRAM, with nothing granted but the table's rows for its role."""
     broker = own_broker(SSL_CLIENT, SASL_SSL, properties=RIGHTS)
     asyncio.run(grant(broker, [(principal, role) for role, principal in ROLE_OF.items()]))
@@ -331,8 +343,10 @@ def test_each_role_works_with_the_rights_of_its_own(own_broker, tmp_path):
         "gateway": environ_of(tmp_path, by_certificate(broker)),
         "ledger": environ_of(tmp_path, by_password(broker, "bob")),
         "summaries": environ_of(tmp_path, by_password(broker, "alice")),
+        "points": environ_of(tmp_path, by_password(broker, "carol")),
     }
-    roles = [plain.role(name, **environ) for name, environ in as_whom.items()]
+    points_at = {"INFLUXDB_URL": influxdb.url, "INFLUXDB_ORG": "o", "INFLUXDB_BUCKET": "points"}
+    roles = [plain.role(name, **environ, **points_at) for name, environ in as_whom.items()]
     try:
         for role in roles:
             role.start(wait=False)
@@ -344,7 +358,13 @@ def test_each_role_works_with_the_rights_of_its_own(own_broker, tmp_path):
         assert gateway.get("/api/v1/generations/gen-1")["known"]
         gateway.post("/api/v1/organizations", {"id": "acme", "name": "Acme"})
         gateway.assert_books_balance()
-        assert [role.stop() for role in roles] == [0, 0, 0]
+        wait_until(lambda: len(influxdb.rows("llm_usage")) == 20, 20, "in InfluxDB", roles[3])
+        # The first key closes every door: each role has read it.
+        gateway.post("/api/v1/keys", {"rights": "admin"})
+        for role in (gateway, *roles[2:]):
+            wait_until(lambda role=role: role.get_status("/api/v1/status") == 401, 20, "closed", role)
+            assert role.get_status("/readyz") == 200
+        assert [role.stop() for role in roles] == [0, 0, 0, 0]
     finally:
         for role in roles:
             if role.alive:

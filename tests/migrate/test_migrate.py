@@ -57,7 +57,7 @@ def brought_and_taken_back(house: House, legacy: Legacy) -> None:
 
 def test_a_legacy_database_is_brought_checked_and_taken_back(house: House, tmp_path: Path) -> None:
     """Totals equal the model's, a check agrees, a sync changes nothing, a rollback leaves what was there."""
-    brought_and_taken_back(house, make(tmp_path / "webui.db", organizations=20, users=3, days=20))
+    brought_and_taken_back(house, make(tmp_path / "webui.db", organizations=8, users=3, days=8))
 
 
 @pytest.mark.soak

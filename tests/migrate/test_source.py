@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from genledger.legacy import backups
+from genledger.legacy.exact import BadCell, nano_of
 from genledger.legacy.findings import Findings
 from genledger.legacy.migration import tell_overlap
 from genledger.legacy.overlap import Overlap
@@ -11,6 +13,7 @@ from genledger.legacy.people import wanted_organizations, wanted_users
 from genledger.legacy.source import legacy as opened
 from genledger.legacy.tables import DAY, MODEL, USER
 from streams.errors import GenledgerError
+from streams.settings import load
 from tests.migrate.legacy import Legacy, make
 
 DAYS = ("2025-01-01", "2025-12-31")
@@ -95,6 +98,37 @@ def test_rows_of_one_name_are_one_row(file: Legacy) -> None:
         rows = list(source.balances(USER, *DAYS, found))
     assert {row.user for row in rows} == {"u-0"} and len(rows) == len(file.totals["day"])
     assert sum(row.requests for row in rows) == sum(row[0] for row in file.totals["day"].values())
+
+
+def test_names_that_differ_by_case_stay_apart(file: Legacy) -> None:
+    """Also where the old column compares without case: here they are two organisations."""
+    file.change(
+        "DROP TABLE client_daily_usage; CREATE TABLE client_daily_usage (client_org_id TEXT COLLATE NOCASE,"
+        " usage_date TEXT, total_tokens, total_requests, raw_cost REAL, markup_cost REAL);"
+        "INSERT INTO client_daily_usage SELECT column1, '2025-01-02', 1, 1, 0.5, 0.5 FROM"
+        " (VALUES ('ACME'), ('acme'), ('ACME'), ('acme'))"
+    )
+    with opened(file.path) as source:
+        rows = list(source.balances(DAY, *DAYS, Findings()))
+        named = {name for name, _ in source.days(*DAYS)}
+    assert [(row.organization, row.requests) for row in rows] == [("ACME", 2), ("acme", 2)]
+    assert {"ACME", "acme"} <= named
+
+
+@pytest.mark.parametrize("cell", ["1e999999", "-1e999999", "1e99999999999999999999"])
+def test_a_number_of_a_million_digits_is_told(cell: str) -> None:
+    """Text that SQLite left as it was: too much, and nobody writes it out."""
+    with pytest.raises(BadCell):
+        nano_of(cell)
+
+
+def test_a_clock_that_was_set_back_leaves_migrations_in_their_order(tmp_path: Path) -> None:
+    """The later one's name sorts after the earlier one's: a rollback goes by it."""
+    settings = load({}, tmp_path / "none.toml", data=str(tmp_path))
+    earlier = backups.Folder(backups.folder_of(settings) / "backup_29990101_000000")
+    earlier.path.mkdir(parents=True)
+    (earlier.path / backups.MANIFEST).touch()
+    assert backups.begun(settings).id == "backup_29990101_000001"
 
 
 def test_without_a_providers_user_the_applications_names_the_row(file: Legacy) -> None:

@@ -3,28 +3,32 @@
 import asyncio
 import json
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from projections.points import Point, stamp_ns
 from projections.reconciling import daybook
 from projections.reconciling.desk import Scope
+from projections.reconciling.mend import Mended
 from projections.reconciling.report import Report
-from projections.stores.influxdb.line import line_of
+from projections.stores.influxdb.line import line_of, void_line_of
+from projections.stores.influxdb.positions import Kept, position_line
+from projections.view import START
 from streams import fact as facts
 from streams import records, topics
 from streams.clock import now_ms
+from streams.errors import ViewError
 from streams.fact import Entry, Fact
 from streams.log.interface import Message
 from streams.log.partition import partition_of
 from streams.log.sqlite.log import open_log
 from tests.reconcile.world import COLLIDING, DAYS, World
-from tests.road.harness import Service, running, wait_until
+from tests.road.harness import running, wait_until
 
 NANO = 10**9
 
@@ -93,7 +97,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
         ("extra_point", "influxdb"): {"nobody's", "gen-101"},
         ("changed_point", "influxdb"): {"gen-107", "gen-103"},
         ("wrong_markup", "influxdb"): {"gen-104"},
-        ("opening", "influxdb"): {"acme-2026-11-18-model-m0"},
+        ("opening", "influxdb"): {"acme-2026-11-18-model-m0", "acme-2026-11-18-model-m9"},
         ("changed_row", "sqlite"): set(),
         ("wrong_markup", "sqlite"): set(),
     }
@@ -102,7 +106,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
         "changed_row": 2,
         "extra_point": 2,
         "missing_point": 1,
-        "opening": 1,
+        "opening": 2,
         "refused": 1,
         "wrong_markup": 2,
     }
@@ -114,7 +118,7 @@ def test_what_is_planted_is_named_by_its_cause_and_fix_restores_it(world: World)
     assert all("gen-" in " ".join(finding.blamed.ids) for finding in found.findings)
     fixed, mended = world.fixed()
     assert fixed.clean and fixed.cells == [], fixed
-    assert (mended.written, mended.removed, mended.refused) == (6, 2, 0)
+    assert (mended.written, mended.removed, mended.refused) == (7, 2, 0)
     assert world.points() == points
     assert world.rows("SELECT * FROM client_model_daily_usage ORDER BY id") == before
 
@@ -133,7 +137,9 @@ def plant_points(world: World, points: dict[str, Point]) -> None:
     world.write(series + b" cost=12345.5 %d" % at_ns)
     world.influxdb.write(
         world.bucket,
-        opening_of(world, "m0").replace(b"requests=7i", b"requests=8i"),
+        opening_of(world, "m0").replace(b"requests=7i", b"requests=8i")
+        + b"\n"
+        + opening_of(world, "m9").replace(b"cost_nano=5i", b"cost_nano=6i"),
     )
 
 
@@ -168,7 +174,10 @@ def test_two_calls_at_one_place_are_named_and_there_is_none_with_the_tag(world: 
         f"acme-{part}" for part in share.details[0].partition(": ")[2].replace("acme-", "").split(" and ")
     ]
     there = world.points()
-    assert len(both) == 2 and sum(id in there for id in both) == 1
+    [stands] = [there[id] for id in both if id in there]
+    world.remove(stands)
+    fixed, mended = world.fixed(COLLIDING)
+    assert fixed.counts == {"collision": 1} and mended.written == 1, fixed
     fixed, mended = world.fixed(COLLIDING, INFLUXDB_DEDUP="tag")
     assert fixed.clean and mended.written == 1, fixed
     assert both[0] in world.points() and both[1] in world.points()
@@ -178,45 +187,36 @@ def test_points_on_their_way_are_lag_and_no_difference(world: World) -> None:
     """What InfluxDB has not come to is told as lag, with its figures, and the exit code is 0."""
     points = world.points()
     late = [point for point in points.values() if point.day == DAYS[1]][-3:]
-    world.set_back(1000)
+    world.set_back(1_000_000)
     world.remove(*late)
-    found = world.compared()
+    # A void of an id on its way may count again by now: it is left to the sender.
+    world.write(void_line_of(msgspec.structs.replace(late[0], request_id="gen-31"), "time"))
+    found, mended = world.fixed()
+    assert (mended, found.voids) == (Mended(0, 0, 0, 0), 1)
     assert found.clean and found.lag_records > 100
     assert found.counts == {"lag": 3}
     assert ids(found) == {("lag", "influxdb"): {point.request_id for point in late}}
     assert_adds_up(found)
 
 
-def traffic(service: Service, ending: threading.Event, sent: list[int]) -> None:
-    """New calls, amendments of the last ones, voids: until it is to end."""
-    n = 0
-    while not ending.wait(0.02):
-        events: list[dict[str, Any]] = []
-        for m in range(n, n + 40):
-            event = {"id": f"more-{m}", "organization": "acme", "model": f"m{m % 4}", "cost": "0.1"}
-            event["created_at"] = f"2026-11-19T{m % 24:02d}:00:00Z"
-            events += [event, {**event, "cost": "0.2", "model": "m-other"}]
-            events += [{**event, "void": True, "authority": "corrected"}] if m % 3 == 0 else []
-        assert service.send([json.dumps(event).encode() for event in events]) == []
-        n += 40
-        sent[0] += len(events)
+def test_anothers_points_in_the_bucket_are_left_alone(world: World) -> None:
+    """Points don't say whose they are: where another one writes, nothing is compared or fixed."""
+    points, day = world.points(), world.data / "day.db"
+    world.write(position_line(7, "b-", Kept(START, START, ""), now_ms()))
+    with pytest.raises(ViewError, match=r"other installations write to this bucket, too .* b-"):
+        world.fixed()
+    with pytest.raises(ViewError, match="other installations"):
+        asyncio.run(daybook.from_influx(world.settings(), world.target, Scope(DAYS), day))
+    assert world.compared(organization="acme").clean
+    world.write(position_line(7, "", Kept(START, START, "another"), now_ms()))
+    with pytest.raises(ViewError, match="another ledger's points"):
+        world.fixed(organization="acme")
+    assert world.points() == points and not day.exists()
 
 
 def test_traffic_that_goes_on_is_no_difference(world: World) -> None:
     """Amendments that move calls, voids that remove them, while it is compared: at most lag."""
-    sent, ending = [0], threading.Event()
-    with running(world.data, **world.environ) as service:
-        sender = threading.Thread(target=traffic, args=(service, ending, sent))
-        sender.start()
-        try:
-            wait_until(lambda: sent[0] > 100, 20, "sending", service)
-            begun = sent[0]
-            found = world.compared()
-            assert sent[0] > begun, "no traffic went on"
-        finally:
-            ending.set()
-            sender.join()
-        assert found.clean, found.counts
+    assert world.during is not None and world.during.clean, world.during
 
 
 def test_in_legacy_mode_sqlite_is_compared_with_the_log_only(world: World) -> None:
@@ -231,13 +231,30 @@ def test_in_legacy_mode_sqlite_is_compared_with_the_log_only(world: World) -> No
     assert "legacy mode" in done.stderr and "client_user_daily_usage" in done.stdout
 
 
-def test_what_the_log_itself_marked_up_wrongly_is_found_at_night_and_named(world: World) -> None:
-    """Neither at its own rate nor at the one in force; the status, an alarm and the metrics have it."""
+def test_what_the_log_itself_marked_up_wrongly_is_named(world: World) -> None:
+    """Neither at its own rate nor at the one in force."""
+    day = planted_in_the_log(world)
+    assert world.command("replay", "--projection", "summaries").returncode == 0
+    found = world.compared(day)
+    [share] = [share for cell in found.cells for share in cell.causes if share.store == "log"]
+    assert share.ids == ["by-itself", "by-the-settings"]
+    assert "0.000000131" in share.details[0] and "in force then" in share.details[1]
+
+
+def planted_in_the_log(world: World) -> str:
+    """Two facts of today with a wrong markup."""
     day, created_ms = time.strftime("%Y-%m-%d", time.gmtime()), now_ms()
     entry = Entry("acme", day, day, "m", created_ns=created_ms * 10**6, cost_nano=100)
     own = facts_of(entry, 131, "1.3")
     other = facts_of(entry, 120, "1.2")
     asyncio.run(told(world, {"by-itself": own, "by-the-settings": other}))
+    return day
+
+
+@pytest.mark.soak
+def test_the_night_finds_it_and_tells(world: World) -> None:
+    """The status, an alarm and the metrics have what the nightly comparison found."""
+    planted_in_the_log(world)
     old = {"time_ms": 1, "holds": True, "differences": 0, "seconds": 1.0}
     last = {**old, "days": [], "counts": {}, "compared": 0, "influxdb": True}
     (world.data / "reconcile-last.json").write_text(json.dumps(last))
@@ -248,10 +265,6 @@ def test_what_the_log_itself_marked_up_wrongly_is_found_at_night_and_named(world
         assert status["reconciliation"]["counts"]["wrong_markup"] == 2
         wait_until(lambda: "the comparison" in service.get("/api/v1/status")["alarms"], 5, "alarmed", service)
         assert "genledger_reconcile_differences 2.0" in service.request("GET", "/metrics")[1]
-    found = world.compared(day)
-    [share] = [share for cell in found.cells for share in cell.causes if share.store == "log"]
-    assert share.ids == ["by-itself", "by-the-settings"]
-    assert "0.000000131" in share.details[0] and "in force then" in share.details[1]
 
 
 def facts_of(entry: Entry, markup_nano: int, rate: str) -> Entry:

@@ -7,15 +7,19 @@ world.command("reconcile", "--day", "2026-11-20")   # as somebody types it
 """
 
 import asyncio
+import io
 import json
+import os
 import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
+from genledger.main import run
 from genledger.reconciling import Reconciliation
 from projections.points import Point
 from projections.reconciling.desk import Scope
@@ -31,7 +35,7 @@ from streams import clock, settings
 from streams.settings import Settings
 from tests.influxdb.real import Influx
 from tests.influxdb.traffic import twins
-from tests.rebuild.command import genledger
+from tests.road.harness import clean_environ
 
 DAYS = ("2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20")
 #: Two calls on one nanosecond of one series are told of this day, and nothing else.
@@ -83,6 +87,8 @@ def balances() -> list[dict[str, Any]]:
         {"balance": {"margin": "day", **common, **money}},
         {"balance": {"margin": "user", "user": "u9", **common, **money}},
         {"balance": {"margin": "model", "model": "m0", "provider": "Old", **common, **money}},
+        # A correction that somebody booked by hand: money, and no requests.
+        {"balance": {"margin": "model", "model": "m9", **common, "requests": 0, "cost_nano": 5}},
     ]
 
 
@@ -93,6 +99,8 @@ class World:
     data: Path
     influxdb: Influx
     bucket: str
+    #: What was found while its traffic went on.
+    during: Report | None = None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -118,9 +126,13 @@ class World:
         return Reconciliation(self.settings(**environ), scope, lambda *_: None)
 
     def command(self, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
-        """A command of genledger's."""
-        merged: dict[str, Any] = {**self.environ, **environ}
-        return genledger(*arguments, "--data", self.data, **merged)
+        """A command of genledger's, in this process: a start takes a second."""
+        command = [*map(str, arguments), "--data", str(self.data)]
+        merged = {**clean_environ(), **self.environ, **environ}
+        out, err = io.StringIO(), io.StringIO()
+        with patch.dict(os.environ, merged, clear=True), redirect_stdout(out), redirect_stderr(err):
+            code = run(command)
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
     def change(self, *statements: str) -> None:
         """Change rows behind everybody's back; each statement one row."""
@@ -157,7 +169,7 @@ class World:
 
     def copied(self, data: Path) -> "World":
         """The same in another folder and another bucket."""
-        other = World(data, self.influxdb, self.influxdb.make_bucket())
+        other = World(data, self.influxdb, self.influxdb.make_bucket(), self.during)
         other.write(*self.asked(_lines))
         return other
 

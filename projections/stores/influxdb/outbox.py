@@ -27,6 +27,10 @@ class _Parcel:
         self.done: asyncio.Future[Sequence[Refusal]] = asyncio.get_running_loop().create_future()
 
 
+# Whose lines a write has, from which on, and how many.
+_Part = tuple[_Parcel, int, int]
+
+
 class Outbox:
     """One write at a time, of up to POINTS_MAX lines, in the order in which they were put."""
 
@@ -76,7 +80,7 @@ class Outbox:
             return
 
     async def _send(self) -> None:
-        parts: list[tuple[_Parcel, int]] = []  # whose lines a write has, and how many
+        parts: list[_Part] = []
         lines: list[Line] = []
         while self._waiting and len(lines) < POINTS_MAX:
             parcel, begun = self._waiting.popleft()
@@ -85,25 +89,59 @@ class Outbox:
                 continue
             some = parcel.lines[begun : begun + POINTS_MAX - len(lines)]
             lines += some
-            parts.append((parcel, len(some)))
+            parts.append((parcel, begun, len(some)))
             if begun + len(some) < len(parcel.lines):
                 self._waiting.appendleft((parcel, begun + len(some)))
         self._count -= len(lines)
         try:
-            refused = await self._writer.write(lines) if lines else ()
+            refused = await self._write(parts, lines) if lines else ()
         except BaseException as error:
-            for parcel, _ in parts:
+            for parcel, *_ in parts:
                 if not parcel.done.done() and isinstance(error, Exception):
                     parcel.done.set_exception(error)
                 parcel.done.cancel()
             raise
-        self._tell(parts, refused)
+        if refused is None:
+            self._put_back(parts)
+        else:
+            self._tell(parts, refused)
 
-    def _tell(self, parts: Sequence[tuple[_Parcel, int]], refused: Sequence[Refusal]) -> None:
-        owners = {id(line): parcel for parcel, _ in parts for line in parcel.lines} if refused else {}
+    async def _write(self, parts: Sequence[_Part], lines: Sequence[Line]) -> Sequence[Refusal] | None:
+        """None: one of them was cancelled meanwhile.
+
+        His lines must not be tried again: whoever has his partition now may have written newer ones by then.
+        """
+        writing = asyncio.ensure_future(self._writer.write(lines))
+
+        def stop(done: asyncio.Future[Sequence[Refusal]]) -> None:
+            if done.cancelled():
+                writing.cancel()
+
+        for parcel, *_ in parts:
+            parcel.done.add_done_callback(stop)
+        try:
+            await asyncio.wait([writing])
+        except asyncio.CancelledError:
+            writing.cancel()
+            await asyncio.wait([writing])
+            raise
+        return None if writing.cancelled() else writing.result()
+
+    def _put_back(self, parts: Sequence[_Part]) -> None:
+        """What the others had in a write that was ended goes again, as it was."""
+        for parcel, begun, count in reversed(parts):
+            if parcel.done.done():
+                continue
+            if self._waiting and self._waiting[0][0] is parcel:
+                self._waiting.popleft()  # it goes on behind this part
+            self._waiting.appendleft((parcel, begun))
+            self._count += count
+
+    def _tell(self, parts: Sequence[_Part], refused: Sequence[Refusal]) -> None:
+        owners = {id(line): parcel for parcel, *_ in parts for line in parcel.lines} if refused else {}
         for refusal in refused:
             owners[id(refusal.line)].refused.append(refusal)
-        for parcel, count in parts:
+        for parcel, _, count in parts:
             parcel.left -= count
             if parcel.left == 0 and not parcel.done.done():
                 parcel.done.set_result(parcel.refused)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from projections.stores.influxdb.flux import literal
-from projections.stores.influxdb.line import tag_text
+from projections.stores.influxdb.line import tag_text, text_of_tag
 from projections.stores.influxdb.server import InfluxError, Server
 from projections.stores.influxdb.sql import literal as sql_literal
 from projections.view import Position
@@ -62,6 +62,12 @@ async def read_positions(server: Server, prefix: str) -> dict[int, Kept]:
             at, minute_ago = (msgspec.json.decode(row[name], type=Position) for name in ("at", "minute_ago"))
             found[partition] = time, Kept(at, minute_ago, row["log"])
     return {partition: kept for partition, (_, kept) in found.items()}
+
+
+async def read_prefixes(server: Server) -> set[str]:
+    """Every installation that has written points here, by its topics' prefix."""
+    await server.open()
+    return {text_of_tag(row.get("prefix")) async for row in _rows(server)}
 
 
 async def _rows(server: Server) -> AsyncIterator[Mapping[str, Any]]:

@@ -29,6 +29,11 @@ from projections.stores.influxdb.server import Server
 from streams import times
 from streams.money import NANO
 
+# What others wrote into our measurement may be of any type.
+_UNSOUND = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
+_AMOUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "cost_nano", "markup_nano", "unpriced")
+_INTEGERS = (*_AMOUNTS, "created_ns", "offset", "logged_ms")
+_BALANCE = (*_AMOUNTS, "requests", "offset", "logged_ms")
 # Local days begin up to 14 hours before UTC's, and end up to 12 hours after.
 EAST_NS, WEST_NS = 14 * times.HOUR_NS, 12 * times.HOUR_NS
 
@@ -72,11 +77,11 @@ class _Reading:
         self._rows = rows
 
     async def points(self, first_ns: int, last_ns: int, organization: str = "") -> AsyncIterator[Point]:
-        """The points; voids are left out."""
+        """The points; voids are left out, and what is not whole."""
         async for row in self._rows(USAGE, first_ns, last_ns, _tags(organization)):
-            point = point_of_row(row)
-            if point is not None:
-                yield point
+            stored = stored_of(row)
+            if stored.whole and not stored.void:
+                yield stored.point
 
     async def stored(self, first_ns: int, last_ns: int, organization: str = "") -> AsyncIterator[Stored]:
         """All that stands there, with the time at which it does."""
@@ -86,7 +91,9 @@ class _Reading:
     async def openings(self, first_ns: int, last_ns: int, organization: str = "") -> AsyncIterator[Opening]:
         """The opening balances; their time is in the UTC day of their day."""
         async for row in self._rows(OPENING, first_ns, last_ns, _tags(organization)):
-            yield opening_of_row(row)
+            opening = _opening_of(row)
+            if opening is not None:
+                yield opening
 
 
 def reader_of(server: Server) -> Reader:
@@ -132,7 +139,7 @@ def stored_of(row: Mapping[str, Any]) -> Stored:
     try:
         point = point_of_row(row)
         sound = point is None or _agree(row, point)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    except _UNSOUND:
         return Stored(stamp_ns, _zeros(row), whole=False)
     if point is None or not sound:
         return Stored(stamp_ns, _zeros(row), void=point is None, whole=sound)
@@ -141,17 +148,37 @@ def stored_of(row: Mapping[str, Any]) -> Stored:
 
 def _agree(row: Mapping[str, Any], point: Point) -> bool:
     """Whether the fields that a point doesn't keep say what the others do."""
-    return row["requests"] == 1 and round(Decimal(row["cost"]) * NANO) == (point.cost_nano or 0)
+    return (
+        row["requests"] == 1
+        and round(Decimal(row["cost"]) * NANO) == (point.cost_nano or 0)
+        and all(isinstance(row[name], int) for name in _INTEGERS)
+        and isinstance(point.user, str)
+        and isinstance(point.user_id, str)
+        and isinstance(point.day, str)
+    )
+
+
+def _opening_of(row: Mapping[str, Any]) -> Opening | None:
+    """A balance; None of what lacks fields: written again, it has them."""
+    try:
+        opening = opening_of_row(row)
+    except _UNSOUND:
+        return None
+    return opening if all(isinstance(row[name], int) for name in _BALANCE) else None
 
 
 def _zeros(row: Mapping[str, Any]) -> Point:
     organization, model, provider, source, id = (
-        text_of_tag(row.get(name) or "")
+        text_of_tag(str(row.get(name) or ""))
         for name in ("organization", "model", "provider", "source", "request_id")
     )
     user, user_id, day = (str(row.get(name) or "") for name in ("user", "user_id", "day"))
-    time_ns, offset, logged_ms = (int(row.get(name) or 0) for name in ("created_ns", "offset", "logged_ms"))
+    time_ns, offset, logged_ms = (_whole(row.get(name)) for name in ("created_ns", "offset", "logged_ms"))
     nothing = (0, 0, 0, 0, 0, None)
     return Point(
         id, time_ns, organization, model, provider, source, user, user_id, day, *nothing, offset, logged_ms
     )
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
