@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +29,7 @@ from streams.log.interface import Message
 from streams.log.partition import partition_of
 from streams.log.sqlite.log import open_log
 from tests.reconcile.world import COLLIDING, DAYS, World
-from tests.road.harness import running, wait_until
+from tests.road.harness import Service, running, wait_until
 
 NANO = 10**9
 
@@ -214,9 +215,37 @@ def test_anothers_points_in_the_bucket_are_left_alone(world: World) -> None:
     assert world.points() == points and not day.exists()
 
 
+def traffic(service: Service, ending: threading.Event, sent: list[int]) -> None:
+    """New calls, amendments of the last ones, voids: until it is to end."""
+    n = 0
+    while not ending.wait(0.02):
+        events: list[dict[str, Any]] = []
+        for m in range(n, n + 40):
+            event = {"id": f"more-{m}", "organization": "acme", "model": f"m{m % 4}", "cost": "0.1"}
+            event["created_at"] = f"2026-11-19T{m % 24:02d}:00:00Z"
+            events += [event, {**event, "cost": "0.2", "model": "m-other"}]
+            events += [{**event, "void": True, "authority": "corrected"}] if m % 3 == 0 else []
+        assert service.send([json.dumps(event).encode() for event in events]) == []
+        n += 40
+        sent[0] += len(events)
+
+
+@pytest.mark.soak
 def test_traffic_that_goes_on_is_no_difference(world: World) -> None:
     """Amendments that move calls, voids that remove them, while it is compared: at most lag."""
-    assert world.during is not None and world.during.clean, world.during
+    sent, ending = [0], threading.Event()
+    with running(world.data, **world.environ) as service:
+        sender = threading.Thread(target=traffic, args=(service, ending, sent))
+        sender.start()
+        try:
+            wait_until(lambda: sent[0] > 100, 20, "sending", service)
+            begun = sent[0]
+            found = world.compared()
+            assert sent[0] > begun, "no traffic went on"
+        finally:
+            ending.set()
+            sender.join()
+        assert found.clean, found.counts
 
 
 def test_in_legacy_mode_sqlite_is_compared_with_the_log_only(world: World) -> None:

@@ -99,8 +99,6 @@ class World:
     data: Path
     influxdb: Influx
     bucket: str
-    #: What was found while its traffic went on.
-    during: Report | None = None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -169,7 +167,7 @@ class World:
 
     def copied(self, data: Path) -> "World":
         """The same in another folder and another bucket."""
-        other = World(data, self.influxdb, self.influxdb.make_bucket(), self.during)
+        other = World(data, self.influxdb, self.influxdb.make_bucket())
         other.write(*self.asked(_lines))
         return other
 
