@@ -504,14 +504,14 @@ def _check_influxdb(settings: Settings) -> None:
     said = {settings.influxdb_first_enabled, settings.influxdb_first_mode} - {None}
     if len(said) > 1:
         raise SettingError("INFLUXDB_FIRST_ENABLED and INFLUXDB_FIRST_MODE disagree: give one, or both alike")
-    if settings.influxdb_write_timeout_ms >= settings.kafka_session_timeout_s * 1000:
-        raise SettingError(
-            "INFLUXDB_WRITE_TIMEOUT must be less than GENLEDGER_KAFKA_SESSION_TIMEOUT_S, in milliseconds"
-        )
     if settings.influxdb_batch_size > POINTS_MAX:
         raise SettingError(f"INFLUXDB_BATCH_SIZE must be at most {POINTS_MAX}")
     if not influxdb_first(settings):
         return
+    if settings.influxdb_write_timeout_ms >= settings.kafka_session_timeout_s * 1000:
+        raise SettingError(
+            "INFLUXDB_WRITE_TIMEOUT must be less than GENLEDGER_KAFKA_SESSION_TIMEOUT_S, in milliseconds"
+        )
     which = "cloud_" if settings.influxdb_use_cloud else ""
     for name in ("url", "bucket"):
         if not getattr(settings, f"influxdb_{which}{name}"):

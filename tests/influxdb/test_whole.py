@@ -135,6 +135,7 @@ def test_switching_influxdb_on_and_off_loses_nothing_and_doubles_nothing(
             if on:
                 wait_sent(service, influxdb, bucket)
             else:
+                settle(service)
                 wait_until(lambda: sqlite_has_all(data), SENT_S, "in SQLite", service)
             assert service.stop() == 0, service.tail()
         model, _ = model_of(data, traffic)

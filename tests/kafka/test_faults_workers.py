@@ -106,7 +106,7 @@ def test_workers_that_come_and_go_hold_up_nothing(
             for _ in range(2):
                 began_s = time.monotonic()
                 guest = starting("ledger")
-                wait_until(lambda: shares(guest), 5, "sharing", guest)  # noqa: B023 -- asked at once
+                wait_until(lambda: shares(guest), 15, "sharing", guest)  # noqa: B023 -- asked at once
                 time.sleep(max(0.0, began_s + 2.5 - time.monotonic()))
                 assert guest.stop() == 0, guest.tail()
                 time.sleep(max(0.0, began_s + 5 - time.monotonic()))
