@@ -210,7 +210,7 @@ def test_a_rebuild_that_was_begun_from_another_log_is_thrown_away(tmp_path):
         (["--from-topic", "generations"], "needs --into"),
         (["--into", "there.db"], "is there already"),
         (["--into", "no/such/folder/x.db"], "there is no folder"),
-        (["--projection", "points"], "projection"),
+        (["--projection", "nothing"], "projection"),
     ],
 )
 def test_wrong_use_is_told_before_anything_is_done(tmp_path, monkeypatch, capsys, arguments, said):

@@ -42,7 +42,8 @@ def broken_copy(data: Path, table: str, column: str, kind: str) -> Path:
     broken = data.with_name("broken")
     broken.mkdir(exist_ok=True)
     shutil.copy(data / VIEWS, broken / VIEWS)
-    change = f'"{column}" + 1' if kind == "INTEGER" else f"coalesce(\"{column}\", '') || 'x'"
+    nothing, more = ("0", "+ 1") if kind == "INTEGER" else ("''", "|| 'x'")
+    change = f'coalesce("{column}", {nothing}) {more}'
     key = KEYS[table][-1]
     with closing(sqlite3.connect(broken / VIEWS)) as connection:
         connection.execute(
