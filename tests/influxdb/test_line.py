@@ -27,6 +27,7 @@ from projections.stores.influxdb.line import (
 from projections.stores.influxdb.reader import reader_of
 from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target
+from streams.money import COST_NANO_MAX
 from tests.influxdb.fake import parse
 
 NOW_NS = 1_795_217_400_000_000_000
@@ -93,7 +94,8 @@ counts = st.integers(0, 2**53)
 
 
 def points():
-    priced = st.none() | st.tuples(counts, counts)
+    # Up to what one call may cost: there the float beside it still tells nano-dollars apart.
+    priced = st.none() | st.tuples(st.integers(0, COST_NANO_MAX), counts)
     return st.builds(
         lambda id_, tags, user, user_id, tokens, money, latency, offset: Point(
             id_,
