@@ -261,7 +261,7 @@ def test_what_a_real_server_was_given_it_gives_back(influxdb, bucket, dedup):
     """Points with any text in their tags and fields are the same to the letter, read by Flux."""
     seconds = itertools.count(1)
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(points(), min_size=1, max_size=60))
     def go(made):
         # Each example has an hour of its own.
