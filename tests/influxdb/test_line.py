@@ -29,27 +29,8 @@ from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target
 from streams.money import COST_NANO_MAX
 from tests.influxdb.fake import parse
+from tests.influxdb.samples import NOW_NS, POINT
 
-NOW_NS = 1_795_217_400_000_000_000
-POINT = Point(
-    "gen-1",
-    NOW_NS,
-    "acme",
-    "openai/gpt-4o",
-    "OpenAI",
-    "webhook",
-    "u1",
-    "anna",
-    "2026-11-20",
-    100,
-    50,
-    150,
-    12_300_000,
-    15_990_000,
-    321,
-    17,
-    1_795_217_400_123,
-)
 HARD = [
     "",
     "\\",

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from projections.points import Point, stamp_ns
+from projections.points import stamp_ns
 from projections.stores.influxdb.line import line_of, tags_of
 from projections.stores.influxdb.reader import reader_of
 from projections.stores.influxdb.server import (
@@ -28,31 +28,12 @@ from projections.stores.influxdb.target import Target
 from streams.errors import SettingError
 from tests.influxdb.fake import STALL, Fake
 from tests.influxdb.real import LOGIN
+from tests.influxdb.samples import NOW_NS, POINT
 
 TOKEN = "points:very-secret"
 PARTIAL_3 = (
     '{"error":"partial write of line protocol occurred","data":[{"original_line":"m f=","line_number":2,'
     '"error_message":"No fields were provided"}]}'
-)
-NOW_NS = 1_795_217_400_000_000_000
-POINT = Point(
-    "gen-1",
-    NOW_NS,
-    "acme",
-    "openai/gpt-4o",
-    "OpenAI",
-    "webhook",
-    "u1",
-    "anna",
-    "2026-11-20",
-    100,
-    50,
-    150,
-    12_300_000,
-    15_990_000,
-    321,
-    17,
-    1_795_217_400_123,
 )
 
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from projections.points import Point
 from projections.stores.influxdb.line import line_of, void_line_of
 from projections.stores.influxdb.server import Denied, Server, Unreachable
 from projections.stores.influxdb.target import Target
@@ -34,27 +33,10 @@ from tests.influxdb.fake import (
     Fault,
     throttled,
 )
+from tests.influxdb.samples import POINT as AT_NOON
 
 NOW_NS = 1_795_217_400_123_000_000
-POINT = Point(
-    "gen-1",
-    NOW_NS,
-    "acme",
-    "openai/gpt-4o",
-    "OpenAI",
-    "webhook",
-    "u1",
-    "anna",
-    "2026-11-20",
-    100,
-    50,
-    150,
-    12_300_000,
-    15_990_000,
-    321,
-    17,
-    1_795_217_400_123,
-)
+POINT = msgspec.structs.replace(AT_NOON, time_ns=NOW_NS)
 
 
 def point_at(n, **changes):
