@@ -66,7 +66,7 @@ def test_a_year_of_twenty_organizations(tmp_path: Path) -> None:
     with running(tmp_path / "data") as service:
         legacy = make(tmp_path / "webui.db", organizations=20, users=20, days=365)
         brought_and_taken_back(House(service), legacy)
-        service.assert_books_balance()
+        service.assert_books_balance(b"opening")
 
 
 def test_a_killed_run_is_gone_on_with(house: House, tmp_path: Path) -> None:
