@@ -105,12 +105,6 @@ class Child:
         self._listening = asyncio.create_task(self._listen(self._process))
         return self._listening
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        assert self._process is not None
-        return self._process.pid
-
     def answer(self, line: Any) -> None:
         """One line to the child; nothing if it has gone."""
         assert self._process is not None and self._process.stdin is not None

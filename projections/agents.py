@@ -60,7 +60,8 @@ class Follower:
         self._told = told
         self.full = False
         self._swaps = database.swaps
-        self._positions: dict[tuple[str, str, int], Position] = {}
+        #: What each view has taken last, by topic and partition.
+        self.taken: dict[tuple[str, str, int], Position] = {}
 
     @property
     def topics(self) -> Sequence[str]:
@@ -73,16 +74,21 @@ class Follower:
             await self._database.check_log(view, self._log)
         await self._read_positions()
 
+    def join(self, other: "Follower") -> None:
+        """Take along the views of another one, which is open too and of the same topics."""
+        self.views = [*self.views, *other.views]
+        self.taken |= other.taken
+
     async def _read_positions(self) -> None:
         self._swaps = self._database.swaps
         for view in self.views:
             for topic in view.topics:
                 for partition, position in (await self._database.positions(view, topic)).items():
-                    self._positions[view.name, topic, partition] = position
+                    self.taken[view.name, topic, partition] = position
 
     def next_offset(self, view: View[Any, Any], topic: str, partition: int) -> int:
         """The offset that a view will take next."""
-        position = self._positions.get((view.name, topic, partition))
+        position = self.taken.get((view.name, topic, partition))
         return self._log.start_offset(topic, partition) if position is None else position.usage_offset + 1
 
     def places(self, view: View[Any, Any]) -> Mapping[tuple[str, int], tuple[int, int]]:
@@ -115,10 +121,10 @@ class Follower:
 
     async def _apply(self, batch: Batch) -> None:
         places = [(view.name, batch.topic, batch.partition) for view in self.views]
-        befores = [self._positions.get(place, START) for place in places]
+        befores = [self.taken.get(place, START) for place in places]
         stands = list(zip(self.views, befores, strict=True))
         afters = await self._database.apply(stands, batch.topic, batch.partition, batch.records)
-        self._positions.update(zip(places, afters, strict=True))
+        self.taken.update(zip(places, afters, strict=True))
 
     def _tell_full(self, *, full: bool) -> None:
         self.full = full

@@ -66,19 +66,15 @@ async def open_followers(
 ) -> Sequence[Follower]:
     """Followers of all views, where they stand; `LogBehindView` when the log lacks what one has taken."""
     kept = [view for view in views_of(settings) if view.name not in without]
-    alone = [Follower([view], database, log, told) for view in kept]
-    for follower in alone:
-        await follower.open()
-    together: list[list[Follower]] = []
-    for one in alone:
-        group = next((group for group in together if _go_together(group[0], one)), None)
-        if group is None:
-            together.append([one])
+    followers: list[Follower] = []
+    for view in kept:
+        one = Follower([view], database, log, told)
+        await one.open()
+        ahead = next((other for other in followers if _go_together(other, one)), None)
+        if ahead is None:
+            followers.append(one)
         else:
-            group.append(one)
-    followers = [Follower([one.views[0] for one in group], database, log, told) for group in together]
-    for follower in followers:
-        await follower.open()
+            ahead.join(one)
     return followers
 
 
