@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.influxdb.fixtures", "tests.kafka.fixtures", "tests.road.fixtures"]
+pytest_plugins = ["tests.kafka.fixtures", "tests.influxdb.fixtures", "tests.road.fixtures"]
 
 TESTS = Path(__file__).parent
 

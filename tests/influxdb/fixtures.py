@@ -18,6 +18,7 @@ import pytest
 
 from tests.influxdb.real import READY_S, VERSION, Influx, Influxd, NoInfluxdb, influxd
 from tests.kafka.broker import HOST, free_port
+from tests.kafka.fixtures import docker, has_docker
 
 IMAGE = f"influxdb:{VERSION}"
 PULL_S = 300.0
@@ -29,7 +30,7 @@ def influxdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
     named = os.environ.get("INFLUXDB_URL")
     if named:
         yield Influx(named, os.environ.get("INFLUXDB_TOKEN", ""), os.environ.get("INFLUXDB_ORG", ""))
-    elif has_docker():
+    elif has_docker(IMAGE):
         with in_docker() as url:
             yield Influx(url)
     else:
@@ -75,22 +76,6 @@ def _end(server: Influxd) -> None:
         shutil.rmtree(server.directory / folder, ignore_errors=True)
 
 
-def has_docker() -> bool:
-    """Does a docker engine answer, with the image there or fetched now?"""
-    return _docker("info") and (_docker("image", "inspect", IMAGE) or _docker("pull", "-q", IMAGE))
-
-
-def _docker(*words: str) -> bool:
-    """Did this docker command work? No docker at all is no."""
-    if shutil.which("docker") is None:
-        return False
-    try:
-        done = subprocess.run(["docker", *words], capture_output=True, check=False, timeout=PULL_S)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
-
-
 @contextmanager
 def in_docker() -> Iterator[str]:
     """A server in a container; its address."""
@@ -106,4 +91,4 @@ def in_docker() -> Iterator[str]:
             time.sleep(0.1)
         yield url
     finally:
-        _docker("kill", name)
+        docker("kill", name)

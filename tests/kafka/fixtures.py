@@ -101,12 +101,12 @@ def _end(broker: Broker) -> None:
     shutil.rmtree(broker.directory / "data", ignore_errors=True)
 
 
-def has_docker() -> bool:
+def has_docker(image: str = IMAGE) -> bool:
     """Does a docker engine answer, with the image there or fetched now?"""
-    return _docker("info") and (_docker("image", "inspect", IMAGE) or _docker("pull", "-q", IMAGE))
+    return docker("info") and (docker("image", "inspect", image) or docker("pull", "-q", image))
 
 
-def _docker(*words: str) -> bool:
+def docker(*words: str) -> bool:
     """Did this docker command work? No docker at all is no."""
     if shutil.which("docker") is None:
         return False
@@ -144,4 +144,4 @@ def in_docker() -> Iterator[str]:
             time.sleep(0.1)
         yield f"{HOST}:{port}"
     finally:
-        _docker("kill", name)
+        docker("kill", name)
