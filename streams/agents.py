@@ -18,6 +18,7 @@ from streams.directory import Directory
 from streams.errors import Fenced, LogFull, LogMismatch, LogUnavailable
 from streams.fact import Fact
 from streams.log.batches import Batch
+from streams.log.ends import last_record
 from streams.log.interface import Log, Message, Record, Writer
 from streams.rules import Rules
 
@@ -133,19 +134,9 @@ class Ledger:
             )
 
     async def _last_fact(self, partition: int) -> Fact | None:
-        """The newest fact of a partition. The end may be markers, so look further and further back."""
-        end = self._log.end_offset(topics.USAGE, partition)
-        first = self._log.start_offset(topics.USAGE, partition)
-        span, at = 1, end
-        while at > first:
-            at = max(first, end - span)
-            newest, position = None, at
-            while found := await self._log.read(topics.USAGE, partition, position, TAIL_RECORDS):
-                newest, position = found[-1], found[-1].offset + 1
-            if newest is not None:
-                return fact.decode(newest.value or b"", newest.headers)
-            span *= 8
-        return None
+        """The newest fact of a partition."""
+        newest = await last_record(self._log, topics.USAGE, partition)
+        return None if newest is None else fact.decode(newest.value or b"", newest.headers)
 
     async def release(self, partitions: Iterable[int]) -> None:
         """Partitions are no longer ours: when this returns, nothing of them can be sent."""

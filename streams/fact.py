@@ -52,6 +52,8 @@ FATES: tuple[Fate, ...] = (
 )
 # The tables of an opening balance are three margins of the same money: each row stands for itself.
 Margin = Literal["", "day", "user", "model"]
+# How far a run of the retention job has come in a partition; "" is not said.
+Phase = Literal["", "started", "ended", "failed"]
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -89,6 +91,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     today_zone: str = ""  # the timezone that `today` is reckoned in; "" means the same as zone
 
 
+class Sweep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A run of the retention job has begun in a partition, or has ended there."""
+
+    phase: Phase
+    days: int
+    partitions: int
+    started_ms: int
+    error: str = ""
+
+
 class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One decision. `reason` names why a record was not taken; `detail` explains it to a person."""
 
@@ -111,6 +123,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     # Of a held version, where the organisation believes what the provider tells the sync: whose it is.
     holder: str = ""
     claimant: str = ""
+    sweep: Sweep | None = None
 
 
 _encoder = msgspec.json.Encoder()

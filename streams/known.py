@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from streams.errors import LogMismatch
-from streams.fact import Margin
+from streams.fact import Margin, Phase
 from streams.generation import Generation
 
 # 64 bits are what the table, the fact and SQLite hold.
@@ -58,11 +58,15 @@ class Balance(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
 
 
 class Horizon(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """What is dated before it may have been forgotten. It rises, never falls."""
+    """What is dated before it may have been forgotten: it rises, never falls. And the run that said so."""
 
     run: str
     cutoff_ns: int
     horizon_ns: int
+    phase: Phase = ""
+    days: int = 0  # that ids were to be kept, by the settings of the run
+    partitions: int = 0  # that the run has to do with
+    started_ms: int = 0  # the log time of its beginning here
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):

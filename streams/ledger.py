@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from streams import generation, openings, records, times, topics, version
 from streams.errors import BadEvent
-from streams.fact import Entry, Fact, Fate
+from streams.fact import Entry, Fact, Fate, Sweep
 from streams.generation import SCHEMA_HEADERS, Generation
 from streams.known import Anything, Balance, Held, Horizon, Known, date_of
 from streams.log.interface import Message, Record
@@ -53,6 +53,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     detail: str = ""
     retention: Horizon | None = None
+    sweep: Sweep | None = None
     keep_bytes: bool = False
     # Of a conflict: whose the id was, and who claims it. Of the ledger's own copy nobody does.
     holder: str = ""
@@ -65,7 +66,7 @@ def decide(known: Anything | None, record: Record, here: Here, home: int | None 
     kind = None if not headers or headers == SCHEMA_HEADERS else records.header(record, records.KIND)
     try:
         if kind == records.HORIZON and key == records.horizon_key(here.partition):
-            return _horizon(known, record)
+            return _horizon(known, record, here)
         if home is None and key is not None:
             home = partition_of(key, here.partitions)
         if home is not None and home != here.partition:
@@ -120,11 +121,30 @@ def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, K
     return told, known
 
 
-def _horizon(known: Anything | None, record: Record) -> Decision:
-    given = records.horizon_of(record)
-    if isinstance(known, Horizon) and known.horizon_ns >= given.horizon_ns:
-        given = replace(given, horizon_ns=known.horizon_ns)
-    return Decision("horizon", given, retention=given)
+def _horizon(known: Anything | None, record: Record, here: Here) -> Decision:
+    fresh = records.horizon_of(record)
+    if fresh.started_ms == 0:
+        fresh = replace(fresh, started_ms=record.time_ms)
+    after, sweep = fresh, None
+    if isinstance(known, Horizon):
+        after = _moved(known, fresh)
+        sweep = after.phase if (after.run, after.phase) != (known.run, known.phase) else None
+    elif fresh.phase == "started":
+        sweep = fresh.phase
+    told = sweep and Sweep(sweep, after.days, after.partitions, after.started_ms, records.error_of(record))
+    publish = () if after == fresh else _again(after, record.key, here)
+    return Decision("horizon", after, publish=publish, retention=after, sweep=told or None)
+
+
+def _moved(known: Horizon, given: Horizon) -> Horizon:
+    """The horizon after one more record of it: a new run begins, or the one there is ends."""
+    horizon_ns = max(known.horizon_ns, given.horizon_ns)
+    if given.run == known.run:
+        phase = given.phase if known.phase == "started" else known.phase
+        return replace(known, phase=phase, horizon_ns=horizon_ns)
+    if given.phase != "started":  # the end of a run that another one has overtaken
+        return replace(known, horizon_ns=horizon_ns)
+    return replace(given, horizon_ns=horizon_ns)
 
 
 def _rerouted(known: Anything | None, record: Record, here: Here) -> Decision:
@@ -480,6 +500,7 @@ def fact_of(decision: Decision, record: Record, prev: int, number: int = 0) -> F
         number,
         decision.holder,
         decision.claimant,
+        decision.sweep,
     )
 
 

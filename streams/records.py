@@ -5,7 +5,8 @@
 | (none)  | generation id         | the event        | producers                                          |
 | winner  | generation id         | the event        | the ledger, after a record that is not the winner  |
 | forget  | generation id         | null             | the retention job: the id may go                   |
-| horizon | horizon-<partition>   | null             | the retention job: older ids may have been forgotten |
+| horizon | horizon-<partition>   | null             | the retention job: older ids may have been forgotten; |
+|         |                       |                  | the ledger: the run has ended here, or failed      |
 | opening | generation id, or row | JSON             | the migration: a known id, or a balance            |
 
 A winner carries in the header `known` what the ledger knows beyond the event: how it was dated and rated.
@@ -13,11 +14,13 @@ A winner carries in the header `known` what the ledger knows beyond the event: h
 """
 
 import re
+from typing import cast, get_args
 
 import msgspec
 
 from streams import generation, known, money, times, topics
 from streams.errors import BadEvent
+from streams.fact import Phase
 from streams.generation import Generation
 from streams.known import Balance, Horizon, Known, Terms, TimeNs
 from streams.log.interface import Message, Record
@@ -28,6 +31,7 @@ FORCE = "force"
 # The reason on `generations.rejected` of what is no event: a line that InfluxDB does not take.
 REFUSED_POINT = b"influxdb"
 HEADERS_BYTES_MAX = 16_384
+ERROR_BYTES_MAX = 500
 _RUN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -87,13 +91,18 @@ def horizon_key(partition: int) -> bytes:
     return b"horizon-%d" % partition
 
 
-def horizon_message(horizon: Horizon, partition: int) -> Message:
-    """The retention job's horizon for a partition."""
+def horizon_message(horizon: Horizon, partition: int, error: str = "") -> Message:
+    """A partition's horizon, and how far the run that set it has come there."""
     headers = (
         (KIND, HORIZON),
         ("run", horizon.run.encode()),
         ("cutoff_ns", b"%d" % horizon.cutoff_ns),
         ("horizon_ns", b"%d" % horizon.horizon_ns),
+        ("phase", horizon.phase.encode()),
+        ("days", b"%d" % horizon.days),
+        ("partitions", b"%d" % horizon.partitions),
+        ("started_ms", b"%d" % horizon.started_ms),
+        *((("error", error.encode()[:ERROR_BYTES_MAX]),) if error else ()),
     )
     return Message(topics.GENERATIONS, partition, horizon_key(partition), None, headers)
 
@@ -102,16 +111,24 @@ def horizon_of(record: Record) -> Horizon:
     """The run, cutoff and horizon in a record's headers; `BadEvent` when they are not there."""
     found = dict(record.headers)
     try:
-        run = found["run"].decode()
+        run, phase = found["run"].decode(), found.get("phase", b"").decode()
         cutoff_ns = int(found["cutoff_ns"])
         horizon_ns = int(found.get("horizon_ns", found["cutoff_ns"]))
+        days, partitions, started_ms = (
+            int(found.get(name, 0)) for name in ("days", "partitions", "started_ms")
+        )
     except (KeyError, ValueError):
         raise BadEvent("", "lacks the retention job's headers", "null") from None
-    if not 0 <= cutoff_ns < 2**63 or not 0 <= horizon_ns < 2**63:
+    if any(not 0 <= figure < 2**63 for figure in (cutoff_ns, horizon_ns, days, partitions, started_ms)):
         raise BadEvent("", "has a cutoff or horizon that is no time", "null")
-    if _RUN.fullmatch(run) is None:
+    if _RUN.fullmatch(run) is None or phase not in get_args(Phase):
         raise BadEvent("", "names no run of the retention job", "null")
-    return Horizon(run, cutoff_ns, horizon_ns)
+    return Horizon(run, cutoff_ns, horizon_ns, cast("Phase", phase), days, partitions, started_ms)
+
+
+def error_of(record: Record) -> str:
+    """Why a run has failed, as its end says."""
+    return (header(record, "error") or b"")[:ERROR_BYTES_MAX].decode(errors="replace")
 
 
 def carried_of(record: Record) -> Carried | None:

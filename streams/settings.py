@@ -26,6 +26,9 @@ FILE_ORIGIN = "the file "
 POINTS_MAX = 5000
 # Where raw points are kept.
 PointsKept = Literal["sqlite", "influxdb", "nowhere"]
+# Days that an id is remembered at least, and that facts stay beyond their ids'.
+RETENTION_DAYS_MIN = 7
+USAGE_KEPT_BEYOND_DAYS = 30
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
@@ -110,6 +113,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     points_url: str = "http://127.0.0.1:9105"
     reconcile_at: str = ""
     reconcile_days: int = 2
+    cleanup_enabled: bool = True
+    cleanup_retention_days: int = 90
+    cleanup_at: str = "00:05"
+    cleanup_share: float = 0.25
+    usage_kept_days: int | None = None
     explain_timeout_s: float = 20.0
     stall_timeout_s: float = 60.0
     drain_timeout_s: float = 20.0
@@ -305,6 +313,24 @@ TABLE = (
         "when to reconcile the views with InfluxDB each night, UTC, as 03:30; never if empty",
     ),
     Setting("reconcile_days", "GENLEDGER_RECONCILE_DAYS", "how many days back that looks"),
+    Setting("cleanup_enabled", "CLEANUP_ENABLED", "forget old ids each night; totals and facts stay"),
+    Setting(
+        "cleanup_retention_days",
+        "CLEANUP_RETENTION_DAYS",
+        "how many days an id is remembered; at least 7. What is older when it first comes is not counted",
+    ),
+    Setting("cleanup_at", "GENLEDGER_CLEANUP_AT", "when to forget, UTC; a missed night runs at start"),
+    Setting(
+        "cleanup_share",
+        "GENLEDGER_CLEANUP_SHARE",
+        "the share of a ledger's time that forgetting may take, more than 0, at most 1",
+    ),
+    Setting(
+        "usage_kept_days",
+        "GENLEDGER_USAGE_KEPT_DAYS",
+        "facts older than this may go behind a snapshot; at least CLEANUP_RETENTION_DAYS + 30. For ever"
+        " if not given",
+    ),
     Setting("explain_timeout_s", "GENLEDGER_EXPLAIN_TIMEOUT_S", "how long one id's history is searched for"),
     Setting(
         "stall_timeout_s", "GENLEDGER_STALL_TIMEOUT_S", "lag without movement for so long ends the process"
@@ -464,7 +490,13 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError("GENLEDGER_APPEND_BYTES_MAX must be at least 4 times GENLEDGER_BATCH_BYTES_MAX")
     if settings.port > 65_535:
         raise SettingError("GENLEDGER_PORT must be at most 65535")
-    for env, at in (("PROVE", settings.prove_at), ("RECONCILE", settings.reconcile_at)):
+    _check_cleanup(settings)
+    times_of_day = (
+        ("PROVE", settings.prove_at),
+        ("RECONCILE", settings.reconcile_at),
+        ("CLEANUP", settings.cleanup_at),
+    )
+    for env, at in times_of_day:
         if at and _TIME_OF_DAY.fullmatch(at) is None:
             raise SettingError(f"GENLEDGER_{env}_AT must be a time of day such as 02:30, not {at}")
     _check_provider(settings)
@@ -474,6 +506,22 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
     if not broker.startswith(("sqlite:///", "kafka://")):
         raise SettingError("GENLEDGER_BROKER must be sqlite:///DIRECTORY or kafka://HOST:PORT[,HOST:PORT]")
     return msgspec.structs.replace(settings, broker=broker, origin=origin)
+
+
+def _check_cleanup(settings: Settings) -> None:
+    """What retention can't be."""
+    if settings.cleanup_retention_days < RETENTION_DAYS_MIN:
+        raise SettingError(
+            f"CLEANUP_RETENTION_DAYS must be at least {RETENTION_DAYS_MIN}: sources may be that late"
+        )
+    if settings.cleanup_share > 1:
+        raise SettingError("GENLEDGER_CLEANUP_SHARE must be at most 1")
+    least = settings.cleanup_retention_days + USAGE_KEPT_BEYOND_DAYS
+    if settings.usage_kept_days is not None and settings.usage_kept_days < least:
+        raise SettingError(
+            f"GENLEDGER_USAGE_KEPT_DAYS must be at least {least}: CLEANUP_RETENTION_DAYS and"
+            f" {USAGE_KEPT_BEYOND_DAYS} more"
+        )
 
 
 def _check_provider(settings: Settings) -> None:
