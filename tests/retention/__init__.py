@@ -1,0 +1,1 @@
+"""Retention: ids are forgotten, totals never."""
