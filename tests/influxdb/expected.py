@@ -9,12 +9,14 @@ The nanosecond of a point, its tags' texts and its sums of money are reckoned he
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from tests.influxdb.real import Influx
 from tests.model.ledger import Model
-from tests.road.files import Records
+from tests.road.files import VIEWS, Records, connect
 
 TAGS = ("organization", "model", "provider", "source")
 FIGURES = (
@@ -136,3 +138,11 @@ def all_sent(rows: Iterable[Mapping[str, Any]], log: Records) -> bool:
 def is_sent(influx: Influx, bucket: str, log: Records) -> bool:
     """The same of a real server."""
     return all_sent(influx.rows(bucket, "genledger_positions"), log)
+
+
+def sqlite_points(data: Path) -> list[tuple[object, ...]]:
+    """The rows of usage_points."""
+    if not (data / VIEWS).exists():
+        return []
+    with closing(connect(data / VIEWS)) as connection:
+        return list(connection.execute("SELECT * FROM usage_points ORDER BY id"))

@@ -1,5 +1,7 @@
 """What goes wrong between the points and InfluxDB: nothing is missing or double, and nobody else waits."""
 
+import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.influxdb.expected import all_sent, differences, expected, is_sent, stored
+from tests.influxdb.expected import all_sent, differences, expected, is_sent, sqlite_points, stored
 from tests.influxdb.fake import (
     RESET_AFTER,
     STALL_AFTER,
@@ -28,6 +30,7 @@ from tests.road.run import feed, settle, sizes
 SENT_S = 60.0
 TOKEN = "token-that-nobody-may-see"
 RSS_GROWTH_BYTES_MAX = 96 << 20
+PER_S = 200
 
 
 @pytest.fixture
@@ -132,13 +135,16 @@ def test_killed_between_the_204_and_the_position_every_point_is_there_once(
     assert differences(stored(influxdb.rows(bucket, "llm_usage")), expected(model)) == []
 
 
-@pytest.mark.parametrize("calls", [6_000, pytest.param(60_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("away_s", [0, pytest.param(300, marks=pytest.mark.soak)])
 def test_away_under_load_nothing_is_missing_and_memory_is_bounded(
-    influxdb: Influx, bucket: str, tmp_path: Path, calls: int
+    influxdb: Influx, bucket: str, tmp_path: Path, away_s: int
 ) -> None:
-    """While InfluxDB is away all else goes on and the log is the buffer; when it is back everything comes."""
+    """While InfluxDB is away all else goes on and the log is the buffer; when it is back everything comes.
+
+    In the soak it is away for five minutes by the clock.
+    """
     data = tmp_path / "data"
-    told = with_more(Traffic(0), crowd(calls))
+    told = with_more(Traffic(0), crowd(6_000 + away_s * PER_S))
     parts = urlsplit(influxdb.url)
     with Proxy(str(parts.hostname), parts.port or 8086) as proxy:
         away = Influx(f"http://{proxy.address}", influxdb.token, influxdb.org)
@@ -148,12 +154,15 @@ def test_away_under_load_nothing_is_missing_and_memory_is_bounded(
             before = rss_bytes(service)
             proxy.refuse = True
             assert proxy.cut() > 0
-            feed(service, told.deliveries[1000:-200], sizes(2, 1000, 2000))
+            began_s = time.monotonic()
+            feed(service, told.deliveries[1000:-200], paced(PER_S) if away_s else sizes(2, 1000, 2000))
             settle(service)
+            assert time.monotonic() - began_s >= away_s
             wait_until(lambda: "can't be reached" in alarm(service), 20.0, "alarm", service)
             assert service.get_status("/readyz") == 200
             assert proxy.counts.refused > 0
             assert influxdb.count(bucket) < 2000
+            assert sqlite_points(data) == []
             assert rss_bytes(service) - before < RSS_GROWTH_BYTES_MAX
             proxy.refuse = False
             log = Files(data)
@@ -184,6 +193,14 @@ def test_a_wrong_token_is_told_without_the_token(fake: Fake, tmp_path: Path) -> 
         wait_until(lambda: "INFLUXDB_TOKEN" in alarm(service), 20.0, "alarm", service)
         assert service.get_status("/readyz") == 200
     assert fake.rows("llm_usage") == []
+
+
+def paced(per_s: int) -> Iterator[int]:
+    """Batch sizes without end, five a second, at so many calls a second."""
+    for n in itertools.count(1):
+        due_s = time.monotonic() + 0.2
+        yield per_s // 5 + n % 2  # not always the same, and never less
+        time.sleep(max(0.0, due_s - time.monotonic()))
 
 
 def alarm(service: Service) -> str:

@@ -11,11 +11,12 @@ import pytest
 from projections.stores.influxdb.reader import reader_of, span_of
 from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target
-from tests.influxdb.expected import differences, expected, is_sent, place, stored
+from tests.influxdb.expected import differences, expected, is_sent, place, sqlite_points, stored
 from tests.influxdb.real import Influx
 from tests.influxdb.traffic import NAMES, crowd, odd_names, twins, with_more
 from tests.model.tables import tables
 from tests.model.traffic import Traffic, generate
+from tests.rebuild.command import genledger
 from tests.road.comparison import differences as table_differences
 from tests.road.files import VIEWS, Files, connect, ends, model_of
 from tests.road.fixtures import GENERATIONS, SEED
@@ -132,9 +133,13 @@ def test_switching_influxdb_on_and_off_loses_nothing_and_doubles_nothing(
             if n == 0:
                 set_up(service, traffic)
             feed(service, traffic.deliveries[start:end], sizes(1, 100, 200))
+            status = service.get("/api/v1/admin/usage/service-status")
             if on:
                 wait_sent(service, influxdb, bucket)
+                assert (status["influxdb_first_enabled"], status["bucket"]) == (True, bucket)
+                assert service.get_status("/api/v1/usage/points?org=acme") == 409
             else:
+                assert status["note"] == "Legacy mode"
                 settle(service)
                 wait_until(lambda: sqlite_has_all(data), SENT_S, "in SQLite", service)
             assert service.stop() == 0, service.tail()
@@ -145,6 +150,7 @@ def test_switching_influxdb_on_and_off_loses_nothing_and_doubles_nothing(
         else:
             assert table_differences(data, {"usage_points": tables(model)["usage_points"]}) == []
             assert influxdb.rows(bucket, "llm_usage") == before[0], "points in InfluxDB while it is off"
+    assert genledger("prove", "--data", data).returncode == 0
 
 
 # What is there.
@@ -173,14 +179,6 @@ def offsets_are_the_records(rows: list[dict[str, Any]], data: Path) -> None:
     }
     found = {(row["offset"], row["logged_ms"], row["request_id"].encode()) for row in rows}
     assert not {item for item in found - known if b"%" not in item[2]}
-
-
-def sqlite_points(data: Path) -> list[tuple[object, ...]]:
-    """The rows of usage_points."""
-    if not (data / VIEWS).exists():
-        return []
-    with closing(connect(data / VIEWS)) as connection:
-        return list(connection.execute("SELECT * FROM usage_points ORDER BY id"))
 
 
 def sqlite_has_all(data: Path) -> bool:
