@@ -30,8 +30,8 @@ from projections.stores.influxdb.target import Target
 from projections.stores.influxdb.writer import Line, Writer
 from streams import clock, topics
 from tests.influxdb.real import Influx, Influxd, InfluxdbFailed, NoInfluxdb
-from tests.kafka.broker import free_port
 from tests.kafka.installation import Role
+from tests.servers import free_port
 
 RATE = 200
 WRITES = 400

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.influxdb.real import READY_S, VERSION, Influx, Influxd, NoInfluxdb, influxd
-from tests.kafka.broker import HOST, free_port
 from tests.kafka.fixtures import docker, has_docker
+from tests.servers import HOST, free_port
 
 IMAGE = f"influxdb:{VERSION}"
 PULL_S = 300.0

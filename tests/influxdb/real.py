@@ -10,7 +10,6 @@ bucket = influx.make_bucket()
 influx.rows(bucket, "llm_usage")     # each point as a dict of its tags, its fields and its `time_ns`
 """
 
-import atexit
 import csv
 import fcntl
 import functools
@@ -18,10 +17,8 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,14 +28,13 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from tests.kafka.broker import HOST, end_with_us, free_port
+from tests.servers import HOST, OwnServer, free_port
 
 VERSION = "1.8.10"
 PACKAGE = f"github.com/influxdata/influxdb/cmd/influxd@v{VERSION}"
 BUILDS = Path(__file__).parents[2] / "build" / "influxdb"
 BUILD_S = 900.0
 READY_S = 30.0
-STOP_S = 20.0
 ANSWER_S = 60.0
 LOGIN = "points:points-secret"
 
@@ -198,17 +194,16 @@ def nanoseconds(text: str) -> int:
     return (seconds.days * 86_400 + seconds.seconds) * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
 
 
-class Influxd:
+class Influxd(OwnServer):
     """A server of our own, on one directory. `login`: it asks for a user and a password."""
 
+    name, failed, ready_s = "influxd", InfluxdbFailed, READY_S
+
     def __init__(self, directory: Path, *, login: str = "", **environ: str) -> None:
-        self.directory = directory
-        self.output = directory / "influxd.log"
+        super().__init__(directory.absolute(), "influxd.log")
         self.port, self._other_port = free_port(), free_port()
         self._login = login
         self._environ = environ
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -220,36 +215,13 @@ class Influxd:
         """To talk to it."""
         return Influx(self.url, self._login)
 
-    @property
-    def alive(self) -> bool:
-        """Is the process there?"""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> Self:
         """Start it, and return when it answers."""
         assert not self.alive, "it runs already"
         program = influxd()
         is_new = not self.directory.exists()
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(program), "run"],
-                env=self._settings(),
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._watcher = end_with_us(self._process.pid)
-        atexit.register(self.kill)
-        self._wait_ready()
+        self.launch([str(program), "run"], self._settings())
         if self._login and is_new:
             name, _, password = self._login.partition(":")
             Influx(self.url).influxql(
@@ -257,61 +229,9 @@ class Influxd:
             )
         return self
 
-    def _wait_ready(self) -> None:
-        deadline_s = time.monotonic() + READY_S
-        while not Influx(self.url).answers():
-            if not self.alive:
-                raise InfluxdbFailed(f"influxd ended at its start:\n{self.tail()}")
-            if time.monotonic() > deadline_s:
-                self.kill()
-                raise InfluxdbFailed(f"influxd does not answer after {READY_S} s:\n{self.tail()}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """End it in good order, by SIGTERM."""
-        if self._process is None:
-            return
-        self.resume()
-        self._signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise InfluxdbFailed(f"influxd did not stop within {STOP_S} s:\n{self.tail()}") from None
-        self._forget()
-
-    def kill(self) -> None:
-        """End it at once, by kill -9."""
-        if self._process is None:
-            return
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._forget()
-
-    def pause(self) -> None:
-        """SIGSTOP: its connections stay open, and nothing is answered. Returns when it stands still."""
-        self._signal(signal.SIGSTOP)
-        while Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
-            time.sleep(0.005)
-
-    def resume(self) -> None:
-        """SIGCONT: it goes on from where it was paused."""
-        self._signal(signal.SIGCONT)
-
-    def tail(self, bytes_max: int = 3000) -> str:
-        """The end of what it printed."""
-        return self.output.read_text(errors="replace")[-bytes_max:] if self.output.exists() else ""
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.alive:
-            os.killpg(self.pid, number)
-
-    def _forget(self) -> None:
-        if self._watcher is not None:
-            self._watcher.kill()
-            self._watcher.communicate()
-        self._process = self._watcher = None
-        atexit.unregister(self.kill)
+    def answers(self) -> bool:
+        """Does it answer?"""
+        return Influx(self.url).answers()
 
     def _settings(self) -> dict[str, str]:
         """Its configuration by environment: loopback, Flux, nothing that runs by itself, a small cache."""

@@ -15,12 +15,10 @@ a proxy (`broker.proxy()`), so that every connection passes it:
 By hand, on 127.0.0.1:9092, until Ctrl-C: python -m tests.kafka.broker data/kafka
 """
 
-import atexit
 import fcntl
 import functools
 import hashlib
 import os
-import random
 import re
 import shutil
 import signal
@@ -29,25 +27,21 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.kafka.certificates import Certificates, make_certificates
 from tests.kafka.proxy import Proxy
+from tests.servers import HOST, OwnServer, allot, free_port, is_free
 
-HOST = "127.0.0.1"
 POM = Path(__file__).with_name("pom.xml")
 JARS = Path(__file__).parents[2] / "build" / "kafka"
 JAVA_MIN = 17
 DOWNLOAD_S = 300.0
 READY_S = 60.0
-STOP_S = 20.0
 PROBE_S = 2.0
-# Below the kernel's range for outgoing connections, so that no client takes a port while its broker is down.
-PORTS = range(15_000, 32_000)
 
 USERS = {"alice": "alice-secret", "bob": "bob-secret", "carol": "carol-secret"}
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -123,8 +117,10 @@ PROPERTIES: Mapping[str, object] = {
 }
 
 
-class Broker:
+class Broker(OwnServer):
     """One broker on one directory, with PLAIN and whatever other listeners are asked for."""
+
+    name, failed = "the broker", BrokerFailed
 
     def __init__(
         self,
@@ -133,16 +129,13 @@ class Broker:
         properties: Mapping[str, object] | None = None,
         ports: Mapping[str, int] | None = None,
     ) -> None:
-        self.directory = directory
-        self.output = directory / "kafka.log"
+        super().__init__(directory.absolute(), "kafka.log")
         self._listeners = (PLAIN, *listeners)
         self._properties = {**PROPERTIES, **(properties or {})}
         self.ports = allot(listener.name for listener in (*self._listeners, CONTROLLER))
         self.ports.update(ports or {})
         self._told = {item.name: free_port() if item.proxied else self.ports[item.name] for item in listeners}
         self._told[PLAIN.name] = self.ports[PLAIN.name]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -162,17 +155,6 @@ class Broker:
         """The authority, the broker's certificate and a client's; made when first asked for."""
         return make_certificates(self.directory / "certificates")
 
-    @property
-    def alive(self) -> bool:
-        """Is the process there?"""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
-
     def start(self, *, wait: bool = True) -> Self:
         """Start it; by default return only when it answers."""
         assert not self.alive, "it runs already"
@@ -183,84 +165,17 @@ class Broker:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_properties()
         self._format(classpath)
-        with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*java(classpath), "-Xmx512m", "kafka.Kafka", str(self._properties_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self._watcher = end_with_us(self._process.pid)
-        atexit.register(self.kill)
-        if wait:
-            self.wait_ready()
+        self.launch([*java(classpath), "-Xmx512m", "kafka.Kafka", str(self._properties_file)], wait=wait)
         return self
 
-    def wait_ready(self, within_s: float = READY_S) -> None:
-        """Until it answers a metadata request with itself."""
-        deadline_s = time.monotonic() + within_s
-        while not answers(self.ports[PLAIN.name]):
-            if not self.alive:
-                raise BrokerFailed(f"the broker ended at its start:\n{self.tail()}")
-            if time.monotonic() > deadline_s:
-                self.kill()
-                raise BrokerFailed(f"the broker does not answer after {within_s} s:\n{self.tail()}")
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """End it in good order, by SIGTERM; it must have ended within STOP_S."""
-        if self._process is None:
-            return
-        self.resume()
-        self._signal(signal.SIGTERM)
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise BrokerFailed(f"the broker did not stop within {STOP_S} s:\n{self.tail()}") from None
-        self._forget()
-
-    def kill(self) -> None:
-        """End it at once, by kill -9."""
-        if self._process is None:
-            return
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._forget()
-
-    def wait(self) -> None:
-        """Until it has ended, by itself or by someone else."""
-        assert self._process is not None
-        self._process.wait()
+    def answers(self) -> bool:
+        """Does it answer a metadata request with itself?"""
+        return answers(self.ports[PLAIN.name])
 
     def restart(self) -> None:
         """Stop it and start it again, on the same ports and files."""
         self.stop()
         self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: its connections stay open, and nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT: it goes on from where it was paused."""
-        self._signal(signal.SIGCONT)
-
-    def tail(self, bytes_max: int = 3000) -> str:
-        """The end of what it printed: its warnings and errors."""
-        return self.output.read_text(errors="replace")[-bytes_max:] if self.output.exists() else ""
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
-    def _forget(self) -> None:
-        if self._watcher is not None:
-            self._watcher.kill()
-            self._watcher.communicate()
-        self._process = self._watcher = None
-        atexit.unregister(self.kill)
 
     @property
     def _properties_file(self) -> Path:
@@ -327,17 +242,6 @@ def property_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def end_with_us(group: int) -> subprocess.Popen[bytes]:
-    """A shell that kills the group when this process is gone, however it went: its end closes the pipe."""
-    return subprocess.Popen(
-        ["sh", "-c", 'read -r _; kill -9 -"$1"', "sh", str(group)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def answers(port: int, within_s: float = PROBE_S) -> bool:
     """Does a broker on this port answer Metadata (version 1, no topics) with at least one broker?"""
     request = struct.pack(">hhih5si", 3, 1, 7, 5, b"tests", 0)
@@ -352,30 +256,6 @@ def answers(port: int, within_s: float = PROBE_S) -> bool:
         return False
     _, correlation, brokers = struct.unpack(">iii", answer)
     return bool(correlation == 7 and brokers > 0)
-
-
-def is_free(port: int) -> bool:
-    """Does nobody listen there? Connections that linger from before don't count."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that no outgoing connection will be given."""
-    return next(port for port in iter(lambda: random.choice(PORTS), None) if is_free(port))
-
-
-def allot(names: Iterable[str]) -> dict[str, int]:
-    """A port of its own for each name."""
-    found: dict[str, int] = {}
-    for name in names:
-        found[name] = next(port for port in iter(free_port, 0) if port not in found.values())
-    return found
 
 
 def java(classpath: str) -> list[str]:

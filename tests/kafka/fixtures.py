@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from tests.kafka.broker import (
-    HOST,
     PROPERTIES,
     READY_S,
     Broker,
@@ -26,10 +25,10 @@ from tests.kafka.broker import (
     NoKafka,
     answers,
     find_java,
-    free_port,
     libraries,
     property_text,
 )
+from tests.servers import HOST, free_port
 
 IMAGE = "apache/kafka:4.1.1"
 PULL_S = 300.0
