@@ -26,6 +26,7 @@ exactly those that were sent fails.
 | `wire.py`       | a client that costs little: bytes made beforehand, answers hardly looked at      |
 | `views.py`      | reads the tables from outside; a process that watches when each event is in them |
 | `latency.py`    | open loop: one event a request at fixed times, measured from the scheduled time  |
+| `cleaning.py`   | the same while old ids are forgotten, while compaction follows, and at rest      |
 | `throughput.py` | embedded, batches of 1,000: accepted a second, and the whole road a second       |
 | `limits.py`     | beside it: a loop written by hand, and decoding alone                            |
 | `machine.py`    | what this was measured on                                                        |

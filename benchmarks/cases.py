@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from benchmarks import by_hand, door, limits, ours, points, rebuilding, sources
+from benchmarks import by_hand, cleaning, door, limits, ours, points, rebuilding, sources
 from benchmarks.bench import Bench, Figures
 from benchmarks.latency import latency
 from benchmarks.peers import bytewax, quix, stock_faust
@@ -102,6 +102,9 @@ CASES: Sequence[Case] = (
     Case("latency-200-unchecked", door.unchecked, runs=DOOR_RUNS),
     Case("summaries-200-influxdb", points.healthy, runs=DOOR_RUNS),
     Case("summaries-200-influxdb-away", points.away, runs=DOOR_RUNS),
+    Case("cleanup-200-off", cleaning.resting, runs=DOOR_RUNS),
+    Case("cleanup-200", cleaning.sweeping, runs=DOOR_RUNS),
+    Case("cleanup-200-compacting", cleaning.compacting, runs=DOOR_RUNS),
     *(Case(f"throughput-{kind}", partial(_throughput, kind), kind) for kind in IDS),
     *(Case(f"by-hand-{kind}", _by_hand, kind) for kind in IDS),
     Case("decode", _decode),

@@ -53,6 +53,22 @@ class Way(msgspec.Struct, frozen=True):
 PLAIN = Way()
 
 
+class Meanwhile:
+    """What else a service does while it is measured: nothing."""
+
+    def before(self, service: Service) -> Totals:
+        """When it is warm; what this has added to the totals, of days before `since`."""
+        return Totals()
+
+    def after(self, service: Service) -> None:
+        """When all is answered, before the tables are looked at."""
+
+    since = ""
+
+
+NOTHING_ELSE = Meanwhile()
+
+
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The nearest rank: a value that was really measured."""
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
@@ -92,7 +108,14 @@ class Driven:
         }
 
 
-def latency(base: Path, traffic: Traffic, rate: int, seed: int, way: Way = PLAIN) -> Figures:
+def latency(
+    base: Path,
+    traffic: Traffic,
+    rate: int,
+    seed: int,
+    way: Way = PLAIN,
+    meanwhile: Meanwhile = NOTHING_ELSE,
+) -> Figures:
     """One event a request, so many requests a second, on one fresh service."""
     data = base / "data"
     warm_up = Driven(make(WARM_UP, "openrouter", seed), WARM_UP_PER_S)
@@ -101,16 +124,20 @@ def latency(base: Path, traffic: Traffic, rate: int, seed: int, way: Way = PLAIN
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         with Service(data, way.settings) as service, views.Watcher(data / "genledger.db") as watcher:
             key = service.administrator_key() if way.has_key else ""
-            for run in (warm_up, driven):
-                runner.run(_drive(run, service.port, way))
-                runner.run(_wait_idle(service, key))
+            runner.run(_drive(warm_up, service.port, way))
+            runner.run(_wait_idle(service, key))
+            old = meanwhile.before(service)
+            runner.run(_drive(driven, service.port, way))
+            meanwhile.after(service)
+            runner.run(_wait_idle(service, key))
         places = runner.run(_places(data))
-    _check(data, (warm_up, driven), places)
-    return driven.figures(_visible(places, watcher.seen))
+    total = _sent((warm_up, driven), places)
+    views.check(data / "genledger.db", total, old, meanwhile.since)
+    return driven.figures(_visible({id: places[id] for id in traffic.ids if id in places}, watcher.seen))
 
 
-def _check(data: Path, driven: Iterable[Driven], places: Mapping[str, Place]) -> None:
-    """What was acknowledged is on the log, and the tables hold exactly what is there."""
+def _sent(driven: Iterable[Driven], places: Mapping[str, Place]) -> Totals:
+    """What is on the log, among it all that was acknowledged."""
     total = Totals()
     for run in driven:
         for i, id in enumerate(run.traffic.ids):
@@ -118,7 +145,7 @@ def _check(data: Path, driven: Iterable[Driven], places: Mapping[str, Place]) ->
                 total += run.traffic.worths[i]
             elif run.status[i] == ACCEPTED:
                 raise BenchmarkFailed(f"{id} was acknowledged and is not on the log")
-    views.check(data / "genledger.db", total)
+    return total
 
 
 async def _wait_idle(service: Service, key: str) -> None:

@@ -113,6 +113,17 @@ TARGETS = (
         most=1.25,
         within=5.0,
     ),
+    *(
+        Target(
+            f"{what} at p99 while {doing}: at most 1.25 times that at rest, or 5 ms more, 200 requests/s",
+            (case, figure),
+            ("cleanup-200-off", figure),
+            most=1.25,
+            within=5.0,
+        )
+        for case, doing in (("cleanup-200", "ids are forgotten"), ("cleanup-200-compacting", "compacting"))
+        for what, figure in (("acknowledged", "ack_p99_ms"), ("in the summaries", "summary_p99_ms"))
+    ),
     Target(
         "20,000 generations/s, whole road, embedded",
         ("throughput-openrouter", "road_per_s"),

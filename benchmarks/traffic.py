@@ -81,12 +81,15 @@ SCATTERED = "scattered"
 IDS: dict[str, Ids] = {"openrouter": openrouter_id, "uuid": uuid_id, SCATTERED: openrouter_id}
 
 
-def make(count: int, kind: str, seed: int) -> Traffic:
-    """So many events of one kind of ids; the same for the same seed and day, save for the ids' seconds."""
+def make(count: int, kind: str, seed: int, *, users: int = USERS, age_days: int = 0) -> Traffic:
+    """So many events of one kind of ids; the same for the same seed and day, save for the ids' seconds.
+
+    `age_days`: how long before yesterday the last of their days was.
+    """
     source = random.Random(seed)
     id_of = IDS[kind]
     now_s = clock.now_ms() // 1000
-    midnight_s = now_s // DAY_S * DAY_S
+    midnight_s = now_s // DAY_S * DAY_S - age_days * DAY_S
     lines, ids, worths = [], [], []
     for i in range(count):
         id = id_of(source, now_s + i // IDS_PER_SECOND)
@@ -94,7 +97,7 @@ def make(count: int, kind: str, seed: int) -> Traffic:
         nano = source.randrange(COST_NANO_MAX)
         created_s = midnight_s - source.randrange(DAYS * DAY_S) - 1
         ids.append(id)
-        user = source.randrange(USERS)
+        user = source.randrange(users)
         organization = source.randrange(ORGANIZATIONS) if kind == SCATTERED else user % ORGANIZATIONS
         lines.append(_line(source, id, (organization, user), (prompt, completion, nano), created_s))
         worths.append(Totals(1, prompt + completion, nano))

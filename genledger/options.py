@@ -14,7 +14,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from genledger.client import Client
+from genledger.client import TIMEOUT_S, Client
 from genledger.output import say
 from streams import settings
 from streams.errors import GenledgerError, ServiceUnreachable
@@ -70,7 +70,7 @@ class Service:
         return load(url=self.url, api_key=self.key, data=self.data)
 
     @contextmanager
-    def client(self, *, offline: bool = False) -> Iterator[Client]:
+    def client(self, *, offline: bool = False, timeout_s: float = TIMEOUT_S) -> Iterator[Client]:
         """A client to the service; when nobody answers, the error says what to do.
 
         With `offline`, and when no service runs, the files are opened here, and the client works on them.
@@ -78,7 +78,7 @@ class Service:
         """
         found = self.settings()
         with ExitStack() as stack:
-            client = Client(found.url or url_of(found), found.api_key)
+            client = Client(found.url or url_of(found), found.api_key, timeout_s)
             if offline and _may_open_files(found) and not client.answers():
                 _require_log(found, client.url)
                 client = stack.enter_context(_own_client(found))

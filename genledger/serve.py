@@ -13,16 +13,22 @@ from aiohttp import web
 
 from genledger.points import PointsProcess
 from genledger.roles import views
-from genledger.roles.books import start_books
-from genledger.roles.conflicts import start_conflicts
+from genledger.roles.cleanup import Cleanup
+from genledger.roles.cleanup_routes import cleanup_routes
+from genledger.roles.compacting import Compacting
 from genledger.roles.door import start_door
 from genledger.roles.knower import Here
 from genledger.roles.ledger import LedgerPart
+from genledger.roles.looks import start_looks
 from genledger.roles.opening import open_watched
 from genledger.roles.points_routes import points_routes, state_of
 from genledger.roles.proofs import start_proofs
+from genledger.roles.sizing import Sizing, file_sizes, table_sizes
+from genledger.roles.sweeps import SweepsHere
 from genledger.roles.sync import start_syncs
 from genledger.roles.sync_routes import sync_routes
+from genledger.roles.trimming import start_snapshots, start_trims
+from genledger.roles.undecided import start_outage
 from genledger.roles.upkeep import start_upkeep
 from genledger.views import ViewsProcess
 from genledger.watch import Part, Watch
@@ -38,6 +44,8 @@ from streams.log.backends import is_embedded
 from streams.log.ends import ends_after
 from streams.log.interface import Log
 from streams.log.kafka.administration import ensure
+from streams.log.sizes import topic_sizes
+from streams.log.sqlite.log import SqliteLog
 from streams.settings import Settings, points_kept
 
 ROLES = ("ledger", *views.NAMES)
@@ -72,10 +80,11 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
     queries = await Queries.open(database)
     stack.push_async_callback(queries.close)
     ends = partial(ends_after, log, topics.GENERATIONS)
-    await start_books(queries, ends, watch, stack)
-    await start_conflicts(queries, watch, stack)
+    await start_looks(queries, ends, settings, watch, stack)
     start_proofs(settings, watch, stack)
-    syncs = await start_syncs(settings, log, directory, Here(log, ledger.winners, settings), watch, stack)
+    start_snapshots(settings, log, watch, stack)
+    start_trims(settings, watch, stack)
+    jobs = await _start_jobs(log, settings, directory, ledger, watch, stack)
     door = Door(
         log=log,
         directory=directory,
@@ -85,12 +94,45 @@ async def start(settings: Settings, without: tuple[str, ...], watch: Watch, stac
         health=watch.health,
         extra_routes=[
             *api.routes(queries, clock.now_ms, process.wait_for_change, ends, points_kept(settings)),
-            *sync_routes(lambda: syncs, settings),
+            *jobs,
             *points,
             web.get("/api/v1/status", watch.status),
         ],
     )
     await start_door(door, settings, stack)
+
+
+async def _start_jobs(
+    log: Log,
+    settings: Settings,
+    directory: Directory,
+    ledger: LedgerPart,
+    watch: Watch,
+    stack: AsyncExitStack,
+) -> Sequence[web.RouteDef]:
+    """Start what the leader of a cluster does there: the sync and the retention job; their routes."""
+    syncs = await start_syncs(settings, log, directory, Here(log, ledger.winners, settings), watch, stack)
+    cleanup = Cleanup(settings, log, SweepsHere(ledger))
+    await cleanup.start(watch, stack)
+    await _start_upkeep_of_files(log, settings, ledger, watch, stack)
+    if not is_embedded(settings):
+        start_outage(log, watch, stack)
+    return [*sync_routes(lambda: syncs, settings), *cleanup_routes(lambda: cleanup, settings)]
+
+
+async def _start_upkeep_of_files(
+    log: Log, settings: Settings, ledger: LedgerPart, watch: Watch, stack: AsyncExitStack
+) -> None:
+    """Compact the embedded log, and tell how large everything is."""
+    specs = topics.topic_table(log.partitions(topics.GENERATIONS))
+    sizing = Sizing()
+    sizing.topics = partial(topic_sizes, log, specs)
+    sizing.state = ledger.sizes
+    sizing.tables = partial(table_sizes, views.path_of(settings))
+    if isinstance(log, SqliteLog):
+        sizing.files = partial(file_sizes, log.directory)
+        await Compacting(log, specs, ledger.stands, ledger.flush).start(watch, stack)
+    sizing.start(watch, stack)
 
 
 async def _start_points(

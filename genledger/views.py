@@ -28,6 +28,7 @@ from streams.log.interface import Log
 from streams.settings import Settings
 
 OPEN_TIMEOUT_S = 120.0
+BEAT_S = 5.0
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -36,7 +37,11 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
     places: list[tuple[str, str, int, int]]
 
 
-Line = Opened | Taken | Full
+class Opening(msgspec.Struct, frozen=True, tag=True):
+    """Not open yet, and at work: a snapshot of millions of rows takes minutes to load."""
+
+
+Line = Opened | Opening | Taken | Full
 
 _line = msgspec.json.Decoder(Line)
 
@@ -46,7 +51,11 @@ async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     log = await open_watched(settings, watch, stack, read_only=True)
     database = await open_database(settings)
     stack.push_async_callback(database.close)
-    followers = await open_followers(settings, database, log, tell, order.without)
+    beating = asyncio.create_task(_beat())
+    try:
+        followers = await open_followers(settings, database, log, tell, order.without)
+    finally:
+        beating.cancel()
     tell(
         Opened(
             [place for follower in followers for view in follower.views for place in _places(follower, view)]
@@ -54,6 +63,12 @@ async def _start(order: Order, watch: Watch, stack: AsyncExitStack) -> None:
     )
     await start_followers(followers, log, settings, watch, stack)
     start_takeover(database, log, watch, stack)
+
+
+async def _beat() -> None:
+    while True:
+        tell(Opening())
+        await asyncio.sleep(BEAT_S)
 
 
 def _places(follower: Follower, view: View[Any, Any]) -> list[tuple[str, str, int, int]]:
@@ -68,6 +83,7 @@ class ViewsProcess:
         self._log = log
         self._next: dict[str, dict[tuple[str, int], int]] = {}
         self._full: set[str] = set()
+        self._heard_s = 0.0
         self._changed = asyncio.Event()
         self._opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -77,7 +93,13 @@ class ViewsProcess:
         ending = await self._child.start()
         ending.add_done_callback(self._end)
         stack.push_async_callback(self._child.stop)
-        await asyncio.wait([self._opened, self.ended], timeout=OPEN_TIMEOUT_S, return_when="FIRST_COMPLETED")
+        self._heard_s = clock.monotonic_s()
+        while clock.monotonic_s() - self._heard_s < OPEN_TIMEOUT_S:
+            done, _ = await asyncio.wait(
+                [self._opened, self.ended], timeout=BEAT_S, return_when="FIRST_COMPLETED"
+            )
+            if done:
+                break
         if not self._opened.done():
             raise GenledgerError(
                 self.ended.result() if self.ended.done() else "the views did not open in time"
@@ -105,6 +127,9 @@ class ViewsProcess:
             for view, topic, partition, at in line.places:
                 self._next.setdefault(view, {})[topic, partition] = at
             self._opened.set_result(None)
+            return
+        if isinstance(line, Opening):
+            self._heard_s = clock.monotonic_s()
             return
         measure(line, clock.now_ms())
         if isinstance(line, Full):

@@ -49,6 +49,8 @@ class Status(msgspec.Struct):
     reconciliation: dict[str, Any] | None
     log: str
     sync: dict[str, Any] | None
+    cleanup: dict[str, Any] | None
+    sizes: dict[str, Any] | None
 
 
 class Watch:
@@ -65,6 +67,10 @@ class Watch:
         self.reconciliation: Callable[[], Mapping[str, Any] | None] = lambda: None
         #: The last run of the sync of each organisation; None: none runs here.
         self.sync: Callable[[], Mapping[str, Any] | None] = lambda: None
+        #: The retention job: its newest run, and its next; None: none leads here.
+        self.cleanup: Callable[[], Mapping[str, Any] | None] = lambda: None
+        #: How large topics, files, state and tables are; None: not measured yet.
+        self.sizes: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._ringing: dict[str, str] = {}
         self._stall_timeout_s = stall_timeout_s
         self._moved: dict[tuple[str, str, int], tuple[int, float]] = {}
@@ -131,12 +137,14 @@ class Watch:
             "alarms": self._ringing,
             "proof": self.proof(),
             "reconciliation": self.reconciliation(),
+            "cleanup": self.cleanup(),
+            "sizes": self.sizes(),
             "log": self.log_identity,
         }
 
     @takes(returns=Status)
     async def status(self, request: web.Request) -> web.Response:
-        """Each role, its state and its lag; what an operator should look at; the last proof and sync"""
+        """Each role, its state and lag; what an operator should look at; the last proof, sync and clean-up"""
         return web.json_response(self.detail() | {"sync": seen_by(self.sync(), request["organization"])})
 
 

@@ -5,6 +5,7 @@ Each view is one file of one shape: the question it answers, its version, its pu
 - `summaries.py`      daily, user and model summaries, live counters, the books
 - `processed.py`      one row for each generation id
 - `conflicts.py`      generation ids that two organisations have claimed
+- `cleanup.py`        what each run of the retention job has done
 - `points.py`         each call as a point in time
 - `organizations.py`  the organisations and the user mapping, from their topics
 

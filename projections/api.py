@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from projections import conflicts, raw, shapes
+from projections import conflicts, raw, runs, shapes
 from projections.books import Balance, balance
 from projections.exports import csv_text
 from projections.queries import COLUMNS, Kind, Queries
@@ -47,6 +47,8 @@ _POINTS: Query = (
     ("limit", f"at most so many, {raw.LIMIT} unless given, up to {raw.LIMIT_MAX}"),
     ("cursor", "`next` of the page before"),
 )
+
+_RUNS: Query = (("limit", f"at most so many, {runs.LIMIT} unless given, up to {runs.LIMIT_MAX}"),)
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[web.StreamResponse]])
 
@@ -91,6 +93,8 @@ def routes(
         web.get("/api/v1/usage/stream", api.stream, allow_head=False),
         web.get("/api/v1/books", api.books),
         web.get("/api/v1/conflicts", api.conflicts),
+        web.get("/api/v1/admin/cleanup/runs", api.cleanup_runs),
+        web.get("/api/v1/admin/cleanup/runs/{run}", api.cleanup_run),
     ]
 
 
@@ -211,6 +215,22 @@ class Api:
         page = await self._queries.conflicts(*asked)
         rows = [conflicts.seen_by(row, request["organization"]) for row in page.rows]
         return _json({"rows": rows, "truncated": page.truncated})
+
+    @takes(_RUNS, returns=shapes.CleanupRuns, statuses=_READS, need="settings")
+    async def cleanup_runs(self, request: web.Request) -> web.Response:
+        """What the runs of the retention job have done, the newest first"""
+        try:
+            limit = raw.limit_of(request.query.get("limit", str(runs.LIMIT)), runs.LIMIT_MAX)
+        except raw.BadParameter as error:
+            return _error(400, "bad_request", str(error), error.field)
+        page = await self._queries.cleanup_runs(limit)
+        return _json({"rows": page.rows, "truncated": page.truncated})
+
+    @takes(returns=shapes.CleanupRun, statuses=_READS, need="settings")
+    async def cleanup_run(self, request: web.Request) -> web.Response:
+        """What one run of the retention job has done, so far or in all"""
+        found = await self._queries.cleanup_run(request.match_info["run"])
+        return _not_found() if found is None else _json(found)
 
     @takes(ORGANIZATION, also=(_EVENTS,), statuses=_READS)
     async def stream(self, request: web.Request) -> web.StreamResponse:

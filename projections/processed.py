@@ -5,17 +5,28 @@
 {'gen-1': Row(organization='acme', day='2026-11-20', time_s=1, total_tokens=7, cost_nano=5)}
 
 A voided id keeps its row, with zeros; one that is forgotten, or that a migration took back, loses it. A cost
-that nobody knows stays unknown.
+that nobody knows stays unknown. The seeds' questions of this name are asked of the service: `remote.py`.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
+from projections.remote import cleanup_old_processed_generations, is_duplicate, is_generation_processed
 from projections.view import decode_fact
 from streams import topics
 from streams.fact import Entry, Fact
 from streams.log.interface import Record
+
+__all__ = [
+    "Changes",
+    "Processed",
+    "Row",
+    "cleanup_old_processed_generations",
+    "fold",
+    "is_duplicate",
+    "is_generation_processed",
+]
 
 _TAKEN = frozenset(("counted", "amended", "voided", "conflict", "opening"))
 

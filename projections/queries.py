@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 import aiosqlite
 import msgspec
+import orjson
 
-from projections import raw
+from projections import raw, runs
 from projections.books import Read
+from projections.cleanup import Piece
 from streams import times
 from streams.errors import SchemaMismatch, ViewError
 from streams.money import text_of
@@ -166,6 +168,38 @@ class Queries:
         """How many ids were claimed by another organisation since then, and how many of them taken over."""
         [row] = await self._all(_RECENT_CONFLICTS, (time_s,))
         return row["recent"], row["taken_over"]
+
+    async def cleanup_runs(self, limit: int = runs.LIMIT) -> Page:
+        """The newest runs of the retention job, each as it stands."""
+        found = [row["run"] for row in await self._all(runs.NEWEST, (min(limit, runs.LIMIT_MAX) + 1,))]
+        return Page(await self._told(found[:limit]), len(found) > limit)
+
+    async def cleanup_run(self, run: str) -> Row | None:
+        """One run of the retention job; None when the views know of none."""
+        found = await self._told([run])
+        return found[0] if found else None
+
+    async def _told(self, names: Sequence[str]) -> list[Row]:
+        asked = orjson.dumps(names).decode()
+        pieces: dict[str, list[Piece]] = {name: [] for name in names}
+        for row in await self._all(runs.PIECES, (asked,)):
+            pieces[row.pop("run")].append(Piece(**row))
+        parts: dict[str, dict[str, Row]] = {name: {} for name in names}
+        counts = dict.fromkeys(names, 0)
+        for row in await self._all(runs.ORGANIZATIONS, (asked, runs.ORGANIZATIONS_MAX)):
+            parts[row["run"]][row["client_org_id"]] = runs.part_of(row)
+            counts[row["run"]] = row["organizations"]
+        return [runs.told_of(run, pieces[run], parts[run], counts[run]) for run in names if pieces[run]]
+
+    async def cleanup_latest(self, limit: int) -> Sequence[Row]:
+        """The newest rows of the audit, the newest first."""
+        return await self._all(runs.LATEST, (limit,))
+
+    async def cleanup_at_hand(self) -> Row:
+        """What a night that was missed is told by: ids, the oldest day, since when, the last success."""
+        [at_hand] = await self._all(runs.AT_HAND)
+        [succeeded] = await self._all(runs.SUCCEEDED)
+        return at_hand | succeeded
 
     async def positions(self) -> Sequence[Row]:
         """How far each view has come in each partition."""

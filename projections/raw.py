@@ -83,7 +83,7 @@ def asked_of(parameters: Mapping[str, str], organization: str) -> Asked:
         first_ns,
         last_ns,
         parameters.get("model", ""),
-        _limit_of(parameters.get("limit", str(LIMIT))),
+        limit_of(parameters.get("limit", str(LIMIT)), LIMIT_MAX),
         _place_of(parameters["cursor"]) if "cursor" in parameters else None,
     )
 
@@ -105,9 +105,10 @@ def _edge(parameters: Mapping[str, str], name: str, sign: int) -> tuple[str, int
     return times.day_of(time_ns + sign * times.DAY_NS, "UTC"), time_ns
 
 
-def _limit_of(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= LIMIT_MAX):
-        raise BadParameter("limit", f"must be a number from 1 to {LIMIT_MAX}")
+def limit_of(text: str, most: int) -> int:
+    """How many rows at most; `BadParameter` where it is no such number. Pure."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most):
+        raise BadParameter("limit", f"must be a number from 1 to {most}")
     return int(text)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "20261122_006"
+HEAD = "20261122_007"
 _OWN = "20261121_003"  # the revision that makes genledger's own tables
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 _STEP = re.compile(r"[+-][0-9]{1,3}")
@@ -221,7 +221,48 @@ TABLES: dict[str, Table] = {
         ),
         ("idx_points_client_date",),
     ),
+    "cleanup_partitions": Table("20261122_007", ("partition",), ("partition", "known_ids", "run")),
+    "cleanup_pieces": Table(
+        "20261122_007",
+        ("run", "partition"),
+        (
+            "run",
+            "partition",
+            "started_ms",
+            "ended_ms",
+            "cutoff_ns",
+            "horizon_ns",
+            "days",
+            "partitions",
+            "records_before",
+            "records_deleted",
+            "tokens_removed",
+            "cost_removed_nano",
+            "outcome",
+            "error",
+        ),
+    ),
+    "cleanup_organizations": Table(
+        "20261122_007",
+        ("run", "client_org_id"),
+        (
+            "run",
+            "client_org_id",
+            "records_deleted",
+            "tokens_removed",
+            "cost_removed_nano",
+            "oldest_day",
+            "newest_day",
+        ),
+    ),
 }
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]:
+    """A table's own columns, without those that SQLite makes of others; and its primary key."""
+    found = connection.execute(f"PRAGMA main.table_xinfo({table})").fetchall()
+    key = [row[1] for row in sorted(found, key=lambda row: row[5]) if row[5]]
+    return [row[1] for row in found if row[6] == 0], key
 
 
 def upgrade(path: Path, revision: str = "head") -> str:

@@ -20,6 +20,7 @@ from faust.types import TP
 
 from projections.agents import Taken
 from projections.points import Changes, Point, Points
+from projections.snapshot.load import position_of
 from projections.stores.influxdb.bookmarks import Bookmarks
 from projections.stores.influxdb.line import line_of, opening_line_of, void_line_of
 from projections.stores.influxdb.outbox import Outbox
@@ -28,7 +29,7 @@ from projections.stores.influxdb.target import Target
 from projections.stores.influxdb.writer import Line, Refusal
 from projections.stores.sqlite import holds
 from projections.view import START, Position, View, folded
-from streams import clock, faultpoints, records, topics
+from streams import clock, faultpoints, records, snapshots, topics
 from streams.app import App, add_agent, make_app
 from streams.errors import LogBehindView
 from streams.log.batches import Batch
@@ -107,7 +108,7 @@ class Sender:
         positions: dict[int, Position] = {}
         for partition in partitions:
             mark = found.get(partition)
-            position = START if mark is None else mark.minute_ago
+            position = await self._first(partition) if mark is None else mark.minute_ago
             if position != START and not await holds(self._log, topics.USAGE, partition, position):
                 raise LogBehindView(
                     f"the points in InfluxDB were made from another log: they have taken record"
@@ -117,6 +118,18 @@ class Sender:
                 )
             positions[partition] = position
         return positions
+
+    async def _first(self, partition: int) -> Position:
+        """Where a bucket without points begins: with the first fact, or behind those that have gone.
+
+        What those were is in the snapshot's summaries; their points are in no log any more.
+        """
+        await self._log.read(topics.USAGE, partition, self._log.start_offset(topics.USAGE, partition), 1)
+        if not self._log.start_offset(topics.USAGE, partition):  # as that read has found it
+            return START
+        manifest = await snapshots.beginning(self._log)
+        stood = None if manifest is None else manifest.stood(topics.USAGE, partition)
+        return START if stood is None else position_of(stood)
 
     def next_offset(self, partition: int) -> int:
         """The offset that the points will take next."""

@@ -4,6 +4,8 @@ Rows come from the views as they are; tests/fuzz holds every answer against its 
 Money is decimal text of dollars, times are seconds since 1970 unless they are text.
 """
 
+from typing import Literal
+
 import msgspec
 
 
@@ -143,6 +145,47 @@ class ConflictRow(msgspec.Struct):
     taken_over: bool
     first_at: str
     last_at: str
+
+
+class CleanupPart(msgspec.Struct):
+    """What a run has forgotten of one organisation; its totals stay."""
+
+    records_deleted: int
+    old_tokens_removed: int
+    old_cost_removed: str
+    oldest_date: str
+    newest_date: str
+
+
+class CleanupRun(msgspec.Struct):
+    """A run of the retention job: `success` and `error_message` are null while it runs.
+
+    The breakdown has the largest of so many `organizations`.
+    """
+
+    run: str
+    state: Literal["running", "ended", "failed"]
+    success: bool | None
+    cleanup_date: str
+    cutoff_date: str
+    days_retained: int
+    records_before: int
+    records_deleted: int
+    records_remaining: int
+    old_tokens_removed: int
+    old_cost_removed: str
+    storage_saved_kb: float
+    cleanup_duration_seconds: float
+    error_message: str | None
+    organizations: int
+    organization_breakdown: dict[str, CleanupPart]
+
+
+class CleanupRuns(msgspec.Struct):
+    """The newest first; `truncated`: there are older ones."""
+
+    rows: list[CleanupRun]
+    truncated: bool
 
 
 class Conflicts(msgspec.Struct):

@@ -2,7 +2,7 @@
 
     scope = Scope(organization="acme", month="2026-11")
     ranges = await ranges_of(log)
-    header = header_of(scope, log.identity, ranges)
+    header = header_of(scope, log.identity, ranges, await facts_from_ms(log, [one.partition for one in ranges]))
     async for batch in batches(log, ranges, scope, limit=1000):
         for row in batch.rows: ...                       # a line of the export
 
@@ -70,6 +70,8 @@ async def ranges_of(log: Log) -> Sequence[Range]:
     """All that is on `usage` now."""
     await log.refresh([topics.USAGE])
     numbers = range(log.partitions(topics.USAGE))
+    for n in numbers:  # by reading, a log learns where a partition begins by now
+        await log.read(topics.USAGE, n, log.start_offset(topics.USAGE, n), 1)
     return [Range(n, log.start_offset(topics.USAGE, n), log.end_offset(topics.USAGE, n)) for n in numbers]
 
 
@@ -146,8 +148,10 @@ def seen_by(fact: Fact, organization: str) -> Fact:
     return msgspec.structs.replace(fact, **changes) if changes else fact
 
 
-def header_of(scope: Scope, identity: str, ranges: Sequence[Range]) -> Row:
-    """The first line: what this is an export of, and how much of the log it read."""
+def header_of(
+    scope: Scope, identity: str, ranges: Sequence[Range], facts_from_ms: int | None = None
+) -> Row:
+    """The first line: what this is an export of, how much of the log it read, and from when it has facts."""
     return {
         "export": NAME,
         "schema": SCHEMA,
@@ -156,6 +160,7 @@ def header_of(scope: Scope, identity: str, ranges: Sequence[Range]) -> Row:
         "from": None if scope.from_ns is None else times.text_of(scope.from_ns),
         "to": None if scope.to_ns is None else times.text_of(scope.to_ns),
         "log": identity,
+        "facts_from": None if facts_from_ms is None else times.text_of(facts_from_ms * times.MS_NS),
         "partitions": msgspec.to_builtins(ranges),
     }
 

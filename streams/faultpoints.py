@@ -21,14 +21,27 @@ A name that is not in the table is refused at start, so that a test can't wait f
 | swap-copying           | rebuilt rows are copied beside the live ones, piece by piece                      |
 | swap-transaction       | inside the transaction of the swap: all is renamed, nothing is committed          |
 | swapped                | the rebuilt rows are the live ones; the file they came from is still there        |
+| snapshot-published     | some of a snapshot's rows are on the log; its manifest is not                    |
+| snapshot-checked       | all of them are, and are what they should be; the manifest is not                |
+| snapshot-told          | the manifest is on the log; nothing of `usage` has been deleted                  |
+| trimming               | a piece of the head of a partition has been deleted; more is to go               |
 | backup-copied          | the files are copied and checked; the archive is not yet written                 |
 | backup-written         | the archive is written; it does not yet have its name                            |
 | restore-unpacked       | the files are unpacked and checked; nothing has been touched                      |
 | restore-marked         | the log's marks are those of what is put back; its files are still the old ones   |
 | restore-emptied        | the old files are aside; none of the new ones is in place                         |
 | restore-placed         | all is in place but the log's first file                                         |
+| compaction-transaction | superseded records are deleted; the transaction is not committed                  |
+| compaction-piece       | some of the superseded records are gone for good, others are not                  |
+| compaction-shrinking   | some free pages of a file have been given back                                    |
 | migration-planned      | a migration's entries and its backup are there; nothing is published              |
 | migration-sent         | the log has a batch of a migration's entries; its manifest does not say so        |
+| sweep-begun            | a run of the retention job stands in the table; nothing of it is done             |
+| sweep-walked           | a sweep has looked at some ids; what is to go of them is not on the log           |
+| sweep-appended         | the log has a batch of a sweep's tombstones; they are not decided                 |
+| sweep-decided          | a batch of tombstones is decided; the sweep goes on                               |
+| sweep-ending           | all of a sweep's tombstones are decided; its end is not on the log                |
+| sweep-ended            | the log has a sweep's end; it is not decided                                      |
 """
 
 import os
@@ -51,14 +64,27 @@ NAMES = (
     "swap-copying",
     "swap-transaction",
     "swapped",
+    "snapshot-published",
+    "snapshot-checked",
+    "snapshot-told",
+    "trimming",
     "backup-copied",
     "backup-written",
     "restore-unpacked",
     "restore-marked",
     "restore-emptied",
     "restore-placed",
+    "compaction-transaction",
+    "compaction-piece",
+    "compaction-shrinking",
     "migration-planned",
     "migration-sent",
+    "sweep-begun",
+    "sweep-walked",
+    "sweep-appended",
+    "sweep-decided",
+    "sweep-ending",
+    "sweep-ended",
 )
 
 

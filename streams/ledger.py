@@ -81,7 +81,8 @@ def decide(known: Anything | None, record: Record, here: Here, home: int | None 
             _check_taken(event, record, here)
         elif event.created_ns is None and carried.dated_ns is None:
             raise BadEvent("created_at", "is missing, and the winner carries no date")
-        return _generation(known, event, carried, record, here)
+        decision = _generation(known, event, carried, record, here)
+        return decision if headers == SCHEMA_HEADERS else _as_forced(decision, record)
     except BadEvent as error:
         return _quarantined(known, error, record, here)
 
@@ -225,6 +226,14 @@ def _generation(
     fate: Fate = "voided" if event.void else "amended"
     plus, minus = _entry(after, record, here), _entry(known, record, here)
     return Decision(fate, after, plus=plus, minus=minus, publish=publish)
+
+
+def _as_forced(decision: Decision, record: Record) -> Decision:
+    """Of what counts by force the fact says so, and who asked for it: it is on the log for good."""
+    forced = records.header(record, records.FORCE)
+    if forced is None or decision.fate not in ("counted", "voided", "amended"):
+        return decision
+    return replace(decision, reason="forced", detail=records.forced_by(forced))
 
 
 def _doubt(fresh: Known, carried: Carried | None, record: Record, here: Here) -> str:

@@ -15,7 +15,18 @@
 | genledger_book_residue_records                  | records without a fate: 0 when the books balance    |
 | genledger_jobs_leader                           | 1 in the jobs worker that leads                     |
 | genledger_topic_differences                     | settings of topics that are not as they must be     |
+| genledger_oldest_undecided_seconds              | how long the oldest record has waited for the ledger |
 | genledger_views_wal_bytes                       | grows while a reader holds an old snapshot          |
+| genledger_cleanup_last_success_timestamp_seconds | when a run of the retention job last ended well    |
+| genledger_cleanup_last_failed                   | 1 when the newest run of it that ended has failed   |
+| genledger_topic_records{topic}                  | records of each topic; on Kafka by its offsets      |
+| genledger_topic_bytes{topic}                    | about their bytes, embedded only                    |
+| genledger_log_file_bytes{store}                 | the embedded log's files, their free pages included |
+| genledger_state_ids                             | about the ids that this process's ledger knows      |
+| genledger_state_bytes                           | about the bytes that they take                      |
+| genledger_table_bytes{table}                    | tables of the views' database, with their indexes   |
+| genledger_compaction_removed_total              | records that compaction of the embedded log removed |
+| genledger_compaction_last_timestamp_seconds     | when its last pass over `generations` ended         |
 | genledger_prove_last_timestamp_seconds          | when the views were last compared with the log      |
 | genledger_prove_differences                     | what that comparison found: 0 when the views hold   |
 | genledger_sync_generations_total{result}        | generations that the sync has read back, by result  |
@@ -62,11 +73,34 @@ SINK_ERRORS = Counter("genledger_sink_errors", "Writes that failed", ("sink", "k
 BOOK_RESIDUE_RECORDS = Gauge("genledger_book_residue_records", "Records without a fate")
 VIEWS_WAL_BYTES = Gauge("genledger_views_wal_bytes", "Size of the write-ahead log of the views' database")
 JOBS_LEADER = Gauge("genledger_jobs_leader", "1 in the jobs worker that leads")
+OLDEST_UNDECIDED_SECONDS = Gauge(
+    "genledger_oldest_undecided_seconds", "How long the oldest record has waited for the ledger"
+)
 TOPIC_DIFFERENCES = Gauge("genledger_topic_differences", "Settings of topics that are not as they must be")
+CLEANUP_LAST_SUCCESS = Gauge(
+    "genledger_cleanup_last_success_timestamp_seconds", "When a run of the retention job last ended well"
+)
+CLEANUP_LAST_FAILED = Gauge(
+    "genledger_cleanup_last_failed", "1 when the newest run of the retention job that ended has failed"
+)
+TOPIC_RECORDS = Gauge("genledger_topic_records", "Records of each topic", ("topic",))
+TOPIC_BYTES = Gauge("genledger_topic_bytes", "About the bytes of each topic", ("topic",))
+LOG_FILE_BYTES = Gauge("genledger_log_file_bytes", "Size of each file of the embedded log", ("store",))
+STATE_IDS = Gauge("genledger_state_ids", "About the ids that this process's ledger knows")
+STATE_BYTES = Gauge("genledger_state_bytes", "About the bytes that they take")
+TABLE_BYTES = Gauge("genledger_table_bytes", "Tables of the views' database with their indexes", ("table",))
+COMPACTION_REMOVED = Counter("genledger_compaction_removed", "Records that compaction has removed")
+COMPACTION_LAST_TIMESTAMP = Gauge(
+    "genledger_compaction_last_timestamp_seconds", "When the last pass over generations ended"
+)
 PROVE_LAST_TIMESTAMP = Gauge(
     "genledger_prove_last_timestamp_seconds", "When the views were last compared with the log"
 )
 PROVE_DIFFERENCES = Gauge("genledger_prove_differences", "Differences that the last comparison found")
+TRIM_LAST_TIMESTAMP = Gauge(
+    "genledger_trim_last_timestamp_seconds", "When old facts were last to go behind a snapshot"
+)
+TRIM_DIFFERENCES = Gauge("genledger_trim_differences", "1 when the last snapshot did not hold: nothing went")
 SYNC_GENERATIONS = Counter(
     "genledger_sync_generations", "Generations that the sync has read back", ("result",)
 )

@@ -10,7 +10,8 @@
 | opening | generation id, or row | JSON             | the migration: a known id, or a balance            |
 
 A winner carries in the header `known` what the ledger knows beyond the event: how it was dated and rated.
-`force` on an event lets an administrator count what the horizon, or the source of truth, would refuse.
+`force` on an event lets an administrator count what the horizon, or the source of truth, would refuse; its
+value names who asked for it, and the fact says so.
 """
 
 import re
@@ -32,6 +33,7 @@ FORCE = "force"
 REFUSED_POINT = b"influxdb"
 HEADERS_BYTES_MAX = 16_384
 ERROR_BYTES_MAX = 500
+FORCED_BYTES_MAX = 128
 _RUN = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -168,6 +170,13 @@ def event_of(record: Record) -> Generation:
     if event.id.encode() != record.key:
         raise BadEvent("id", "is not the record's key", "key")
     return event
+
+
+def forced_by(value: bytes) -> str:
+    """Who had an event counted, in words; `1` is what a record says that names nobody."""
+    if value in (b"", b"1"):
+        return "counted by force"
+    return f"counted by force, for {value[:FORCED_BYTES_MAX].decode(errors='backslashreplace')}"
 
 
 def anything_of(value: bytes | None) -> known.Anything | None:

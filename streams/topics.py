@@ -9,6 +9,7 @@
 | organizations          | organisation id      | its settings, with their whole history             |
 | users                  | organisation and user | the mapping to the application's user             |
 | keys                   | API key id           | its hash, organisation and rights                  |
+| snapshots              | number, table, chunk | the views' rows where the head of usage has gone   |
 
 Embedded, topics share two files, one writer each: `intake` is what comes in, `ledger` is what the
 ledger writes in its transactions. On a cluster each topic has settings, and each role its rights:
@@ -35,6 +36,7 @@ SEEN_CHANGELOG = "seen-changelog"
 ORGANIZATIONS = "organizations"
 USERS = "users"
 KEYS = "keys"
+SNAPSHOTS = "snapshots"
 
 LEDGER_GROUP = "ledger"
 JOBS_GROUP = "jobs"
@@ -83,6 +85,10 @@ def topic_table(partitions: int = EMBEDDED_PARTITIONS) -> Sequence[TopicSpec]:
         TopicSpec(USAGE, partitions, store="ledger"),
         TopicSpec(REJECTED, partitions, retention_ms=REJECTED_RETENTION_MS, store="ledger"),
         TopicSpec(SEEN_CHANGELOG, partitions, compacted=True, store="ledger", compaction_lag_ms_max=within),
+        # In the file of the facts that it stands for: no copy has the one without the other.
+        TopicSpec(
+            SNAPSHOTS, 1, compacted=True, store="ledger", compaction_lag_ms_max=within, identifies=False
+        ),
     )
 
 
@@ -209,16 +215,24 @@ GRANTS: Sequence[Grant] = (
         "gateway", SETTINGS_TOPICS, _BOTH, "follows organisations, users and keys; writes their changes"
     ),
     *_topics("gateway", (USAGE, REJECTED), _READ, "explains an id; shows what was rejected"),
-    *_topics("gateway", (SEEN_CHANGELOG,), ("Describe",), "knows that every topic is there"),
+    *_topics("gateway", (SEEN_CHANGELOG, SNAPSHOTS), ("Describe",), "knows that every topic is there"),
     Grant("gateway", "Group", LEDGER_GROUP, ("Describe",), "knows how far the ledger is, and who has what"),
+    Grant("gateway", "Group", JOBS_GROUP, ("Describe",), "knows which jobs worker leads"),
     *_topics("ledger", (GENERATIONS,), _BOTH, "reads events; publishes winners again"),
     *_topics("ledger", (USAGE, SEEN_CHANGELOG), _BOTH, "writes facts and what it knows; reads them to go on"),
     *_topics("ledger", (REJECTED,), _WRITE, "keeps what was not taken"),
     *_topics("ledger", SETTINGS_TOPICS, _READ, "rates by the settings as they stood"),
+    *_topics("ledger", (SNAPSHOTS,), ("Describe",), "knows that every topic is there"),
     Grant("ledger", "Group", LEDGER_GROUP, _READ, "shares the partitions; commits the offsets"),
     Grant("ledger", "TransactionalId", LEDGER_GROUP + "-", _WRITE, "one transaction a batch", prefixed=True),
     *_topics("summaries", (USAGE, ORGANIZATIONS, USERS), _READ, "folds facts and settings into rows"),
     *_topics("summaries", (KEYS,), _READ, "knows who may ask it"),
+    *_topics(
+        "summaries", (SNAPSHOTS,), _BOTH, "writes the views' rows, and reads them where older facts have gone"
+    ),
+    *_topics(
+        "summaries", (USAGE,), ("Delete",), "deletes facts behind a snapshot, where that is switched on"
+    ),
     *_topics("summaries", (REJECTED,), _READ, "names what InfluxDB refused, in `genledger reconcile`"),
     *_topics(
         "summaries",
@@ -230,8 +244,10 @@ GRANTS: Sequence[Grant] = (
     *_topics("points", (USAGE, *SETTINGS_TOPICS), _READ, "turns facts into points; knows who may ask it"),
     *_topics("points", (REJECTED,), _WRITE, "keeps what InfluxDB refuses"),
     *_topics("points", (GENERATIONS, SEEN_CHANGELOG), ("Describe",), "knows that every topic is there"),
+    *_topics("points", (SNAPSHOTS,), _READ, "knows where facts begin, for a bucket that has no points yet"),
     Grant("points", "Group", POINTS_GROUP, _READ, "shares the partitions"),
     *_topics("jobs", _EVERY, ("Read", "DescribeConfigs"), "checks the topics; how far each part is"),
+    *_topics("jobs", (GENERATIONS,), _WRITE, "begins the retention job's runs"),
     Grant("jobs", "Group", LEDGER_GROUP, ("Describe",), "knows how far the ledger is"),
     Grant("jobs", "Group", JOBS_GROUP, _READ, "one of several leads"),
     *_topics("producer", (GENERATIONS,), _WRITE, "publishes events: whoever may, may claim any authority"),

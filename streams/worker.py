@@ -20,6 +20,7 @@ from streams.log.kafka.log import partitions_there
 from streams.placement import check_placement
 from streams.settings import Settings, load
 from streams.slots import take_slot
+from streams.sweeper import Sweeper
 
 SETTINGS_FILE = Path("genledger.toml")
 
@@ -57,13 +58,15 @@ def ledger_worker() -> App:
         slot = take_slot(Path(settings.data))
         folder = slot.folder
     directory = Directory(log)
-    app, _, _ = ledger_app(log, settings, directory, shelf=folder)
+    app, ledger, table = ledger_app(log, settings, directory, shelf=folder)
     app.grouped = not is_embedded(settings)
 
     async def begin() -> None:
         await log.open()
         await directory.refresh()
         await check_placement(log)
+        if settings.cleanup_enabled:
+            app.add_future(Sweeper(ledger, table, log, settings.cleanup_share).go_on())
 
     app.begin, app.end = begin, log.close
     return app

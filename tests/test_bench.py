@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -241,6 +243,27 @@ def test_points_and_an_influxdb_that_is_away_are_measured(kafka, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.soak
+def test_requests_are_measured_while_old_ids_are_forgotten(tmp_path):
+    """At rest, during a sweep and during compaction every request is answered, and no total moves."""
+    only = ("cleanup-200-off", "cleanup-200", "cleanup-200-compacting")
+    done = subprocess.run(
+        [*_command("--quick", "--seconds", "1", "--only", "cleanup"), "--json", "--dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = msgspec.json.decode(done.stdout, type=report.Results)
+    assert set(results.cases) == set(only)
+    for [run] in results.cases.values():
+        assert set(run) == LATENCY
+        assert (run["requests"], run["errors"]) == (200, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def _topics(bootstrap):
     return AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics
 
@@ -314,6 +337,40 @@ def test_the_runs_with_and_without_the_doors_checks_alternate():
         assert names[-2:] == ["latency-200-checked", "latency-200-unchecked"]
         assert len(names) == (5 if number < 3 else 2)
     assert ROUNDS == 5
+
+
+def test_the_runs_at_rest_and_during_a_cleanup_alternate():
+    """The three cases stand side by side and are measured five times each."""
+    cases = Plan(("cleanup",), 1.0, 1, ROUNDS, Path()).cases()
+    assert [case.name for case in cases] == ["cleanup-200-off", "cleanup-200", "cleanup-200-compacting"]
+    assert {case.runs for case in cases} == {5}
+
+
+def test_what_was_forgotten_is_still_in_the_totals(tmp_path):
+    """A table of ids may lack what is old; a summary that does fails the case."""
+    path = tmp_path / "views.db"
+    schema.upgrade(path)
+    young, old = Totals(1, 7, 5), Totals(1, 3, 2)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name in ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"):
+            for day, worth in (("2026-11-20", young), ("2026-07-20", old)):
+                figures = {"total_requests": 1, "total_tokens": worth.tokens}
+                figures |= {"raw_cost_nano": worth.cost_nano, "markup_cost_nano": worth.cost_nano}
+                _insert(connection, name, day, **figures)
+        figures = {"total_tokens": young.tokens, "total_cost_nano": young.cost_nano}
+        _insert(connection, "processed_generations", "2026-11-20", **figures)
+    views.check(path, young, old, since="2026-08-01")
+    with pytest.raises(BenchmarkFailed, match="client_daily_usage adds up to"):
+        views.check(path, young, since="2026-08-01")
+
+
+def _insert(connection, table, day, **values):
+    """A row of a day; what is not said of it is 0."""
+    wanted = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    row = {name: values.get(name, 0) for name in wanted} | {"id": day}
+    row |= {name: day for name in ("usage_date", "generation_date") if name in row}
+    names = ", ".join(row)
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 
 
 def test_the_checked_door_takes_nothing_unsigned(tmp_path):

@@ -42,13 +42,15 @@ def explain(id: str, *, service: Service = Service(), json: Json = False) -> int
         _tell(found)
     if found.get("truncated"):
         say("This is not all: the history is longer than was read in the time there is.")
+    if found.get("facts_from"):
+        say(f"Decisions from before {visible(found['facts_from'])} are not there any more.")
     return 0
 
 
 def _tell(found: dict[str, Any]) -> None:
     """Every value on a line of its own, then the history, each decision with what it moved."""
     for name, value in found.items():
-        if name not in ("history", "truncated"):
+        if name not in ("history", "truncated", "facts_from"):
             print(f"{name}: {_short(value)}")
     for decision in found["history"]:
         place = f"{decision.pop('partition', '')}/{decision.pop('offset', '')}"

@@ -21,6 +21,7 @@ from streams.errors import GenledgerError
 from streams.export import Row, Scope
 from streams.log.backends import is_embedded, open_log
 from streams.settings import Settings
+from streams.snapshots import facts_from_ms
 
 app = App(
     name="export",
@@ -127,7 +128,10 @@ async def _export(
     log = await open_log(settings, read_only=True)
     try:
         ranges = await exports.ranges_of(log)
-        header = exports.header_of(scope, log.identity, ranges)
+        from_ms = await facts_from_ms(log, [one.partition for one in ranges])
+        if from_ms is not None:
+            say(f"There are facts from {times.text_of(from_ms * times.MS_NS)} on: older ones have gone.")
+        header = exports.header_of(scope, log.identity, ranges, from_ms)
         total = sum(one.end - one.start for one in ranges)
         with (
             Progress("exporting", "records") as progress,

@@ -10,7 +10,8 @@ from genledger.output import print_json, say, visible
 from genledger.progress import Progress
 from projections.rebuild.plan import Part, parts_of
 from projections.rebuild.proof import Finding, Proof
-from streams import money
+from streams import money, times, topics
+from streams.snapshots import Manifest
 
 app = App(
     name="prove",
@@ -28,7 +29,9 @@ def prove(
     *,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (and organisations), processed, conflicts, points."),
+        Parameter(
+            help="Only this part: summaries (and organisations), processed, conflicts, cleanup, points."
+        ),
     ] = None,
     data: Data = None,
     json: Json = False,
@@ -76,6 +79,8 @@ def _tell(found: Proof, *, shown: bool) -> None:
             print(text)
         if found.holds:
             print(found.live_digest)
+    if found.rests_on is not None:
+        say(resting_on(found.rests_on))
     count = f"{found.records:,} records read in {found.seconds:.1f} s"
     if found.holds:
         say(f"The views are what the log says, to the last nano-dollar: {count}.")
@@ -84,6 +89,22 @@ def _tell(found: Proof, *, shown: bool) -> None:
     say(
         f"{found.differences:,} differences{f', {more:,} of them not shown' if more else ''}: {count}."
         " `genledger replay` puts right what is in the views; what is in the log stays."
+    )
+
+
+def resting_on(snapshot: Manifest) -> str:
+    """What was not proven from facts, for they have gone."""
+    until, made, checked = (
+        times.text_of(ms * times.MS_NS)
+        for ms in (snapshot.until_ms, snapshot.made_ms, snapshot.checked_ms or snapshot.made_ms)
+    )
+    usage = [one for one in snapshot.vector if one.topic == topics.USAGE]
+    stands = ", ".join(f"{one.partition}@{one.offset}" for one in usage)
+    return (
+        f"What {snapshot.facts:,} facts from before {until} came to rests on snapshot {snapshot.number}, for"
+        f" they have gone: {snapshot.rows:,} rows, digest {snapshot.digest}, {topics.USAGE} up to {stands}."
+        f" It was made {made}, and checked {checked} by a rebuild before any fact was deleted. All that came"
+        " after it is proven from facts."
     )
 
 

@@ -41,7 +41,9 @@ def replay(
     ] = None,
     projection: Annotated[
         Part | None,
-        Parameter(help="Only this part: summaries (and organisations), processed, conflicts, points."),
+        Parameter(
+            help="Only this part: summaries (and organisations), processed, conflicts, cleanup, points."
+        ),
     ] = None,
     data: Data = None,
     dry_run: DryRun = False,
@@ -55,7 +57,8 @@ def replay(
 
     With --into the live views are left alone. From `generations` each event is
     decided anew; that goes into a file only, for compaction has removed events
-    that the books of the live views still count.
+    that the books of the live views still count, and what runs of the retention
+    job have forgotten.
     """
     settings = load(data=data)
     plan = Plan(
@@ -87,6 +90,15 @@ def _check(plan: Plan, into: Path | None) -> None:
         raise WrongUse(f"--into: there is no folder {visible(into.parent)}")
 
 
+def _tell_beginning(plan: Plan) -> None:
+    from projections.rebuild.build import begins
+
+    snapshot = begins(plan)
+    if snapshot is not None:
+        until = times.text_of(snapshot.until_ms * times.MS_NS)
+        say(f"Facts before {until} have gone: the views begin with the rows of snapshot {snapshot.number}.")
+
+
 def _log_time_ms(text: str) -> int:
     try:
         return times.nanoseconds_of(text) // times.MS_NS
@@ -97,6 +109,7 @@ def _log_time_ms(text: str) -> int:
 def _into(plan: Plan, into: Path) -> dict[str, object]:
     from projections.rebuild.build import build
 
+    _tell_beginning(plan)
     with Progress("rebuilding", "records") as progress:
         aside = build(plan, into.with_name(into.name + ".part"), lambda p: progress.moved(p.done, p.total))
         aside.finish(into)
@@ -119,6 +132,7 @@ def swapped(plan: Plan) -> dict[str, object]:
         )
     handed_over = database.with_name(HANDED_OVER)
     _finish_earlier(plan.settings, database, handed_over)
+    _tell_beginning(plan)
     with Progress("rebuilding", "records") as progress:
         aside = build(plan, database.with_name(BUILT), lambda p: progress.moved(p.done, p.total))
         refused(database).unlink(missing_ok=True)
@@ -177,6 +191,7 @@ async def _take_over(settings: Settings, path: Path) -> None:
 def _tell(plan: Plan, into: Path | None) -> int:
     from projections.rebuild.build import left
 
+    _tell_beginning(plan)
     records, whole = left(plan, _building(plan, into))
     place = "the live ones" if into is None else str(into)
     say(f"would rebuild {', '.join(plan.parts)} from {plan.source} into {place}: {records:,} records to read")

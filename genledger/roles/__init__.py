@@ -8,6 +8,7 @@
 | jobs      | what one process at a time has to do: the leader                      |
 | opening   | what every role begins with: the log, and who there is                |
 | views     | the views as a part of a process                                      |
+| cleanup   | the leader of the retention job: it begins the runs                   |
 | books     | the look at the books that needs nobody to ask                        |
 | door      | listening                                                             |
 | lookout   | /metrics, /livez and /readyz of a role, on its own port               |

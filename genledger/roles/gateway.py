@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from genledger.roles.cleanup import Cleanup
+from genledger.roles.cleanup_routes import cleanup_routes
 from genledger.roles.door import start_door
 from genledger.roles.lookout import start_lookout
 from genledger.roles.opening import open_cluster
@@ -51,6 +53,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
         extra_routes=[
             *api.routes_to(proxy.to_views),
             *api.passed_to(proxy.to_leader, sync_routes(_leads, settings)),
+            *api.passed_to(proxy.to_leader_patiently, cleanup_routes(_cleans, settings)),
             *points_elsewhere(settings, proxy),
             web.get("/api/v1/status", told),
         ],
@@ -62,7 +65,7 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
 def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     """One status of them all: a worker's roles under the worker's name, where that tells them apart. Pure."""
     roles, lag, alarms = dict(own["roles"]), dict(own["lag"]), dict(own["alarms"])
-    kept = {name: own.get(name) for name in ("proof", "reconciliation", "sync")}
+    kept = {name: own.get(name) for name in ("proof", "reconciliation", "sync", "cleanup")}
     for worker, said in workers.items():
         if said is None:
             roles[worker] = "unreachable"
@@ -79,6 +82,10 @@ def status_of(own: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any] | 
 
 
 def _leads() -> Syncs:
+    raise LogError("the jobs worker knows")
+
+
+def _cleans() -> Cleanup:
     raise LogError("the jobs worker knows")
 
 

@@ -3,21 +3,28 @@
     genledger worker jobs --metrics-port 9104
 
 The leader looks every few minutes whether the topics still are as they must be: a cluster's owner may
-change a topic, and a wrong clean-up policy loses money days later. The sync with the provider is its, too.
+change a topic, and a wrong clean-up policy loses money days later. And how long the oldest record has waited
+for the ledger. The sync with the provider and the retention job are its, too.
 """
 
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 
 import aiohttp
 
+from genledger.roles.cleanup import Cleanup
+from genledger.roles.cleanup_routes import cleanup_routes
 from genledger.roles.knower import Elsewhere
 from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.opening import open_cluster
+from genledger.roles.sizing import Sizing
+from genledger.roles.sweeps import SweepsElsewhere
 from genledger.roles.sync import Syncs, start_syncs
 from genledger.roles.sync_routes import sync_routes
 from genledger.roles.tasks import keep
+from genledger.roles.undecided import start_outage
 from genledger.watch import Part, Watch
 from streams import metrics, topics
 from streams.directory import Directory
@@ -26,6 +33,7 @@ from streams.gateway.answers import Refusal
 from streams.log.kafka.administration import differences
 from streams.log.kafka.log import KafkaLog
 from streams.log.kafka.member import Member, Partitions
+from streams.log.sizes import topic_sizes
 from streams.settings import Settings
 
 # Whoever has the one partition of this topic is the leader.
@@ -44,8 +52,11 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     leader = Leader(settings, log, directory)
     watch.parts["jobs"] = Part(dict, lambda: None)
     watch.alarms["the topics"] = lambda: leader.alarm
-    routes = sync_routes(leader.syncs, settings)
+    routes = [*sync_routes(leader.syncs, settings), *cleanup_routes(leader.cleanup, settings)]
     await start_lookout("jobs", log, directory, settings, watch, stack, routes=routes)
+    sizing = Sizing()
+    sizing.topics = partial(topic_sizes, log, topics.topic_table(log.partitions(topics.GENERATIONS)))
+    sizing.start(watch, stack)
     await leader.start(watch, stack)
 
 
@@ -59,6 +70,7 @@ class Leader:
         self._leads = asyncio.Event()
         self._lost = asyncio.Event()
         self._syncs: Syncs | None = None
+        self._cleanup: Cleanup | None = None
         self.alarm = ""
         address = address_of("jobs", settings)
         self._member = Member(settings, topics.JOBS_GROUP, [BADGE], address, self._revoked, self._assigned)
@@ -70,13 +82,35 @@ class Leader:
         keep(self._beat(), "the membership", watch, stack)
         keep(self._lead(), "the leader", watch, stack)
         keep(self._sync(watch), "the leader's sync", watch, stack)
+        # The worker's, not the leader's: a request goes on that is under way when another takes over.
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
+        stack.push_async_callback(session.close)
+        sweeps = SweepsElsewhere(self._log, session, self._settings)
+        keep(self._clean(sweeps, watch), "the leader's clean-up", watch, stack)
 
     def syncs(self) -> Syncs:
         """The sync, for who asks for it; refused while another leads."""
         if self._syncs is None:
-            message = "this jobs worker does not lead: ask a gateway, which knows the one that does"
-            raise Refusal(503, "not_leader", message, retry_after_s=BEAT_S)
+            raise _not_leader()
         return self._syncs
+
+    def cleanup(self) -> Cleanup:
+        """The retention job, for who asks for it; refused while another leads."""
+        if self._cleanup is None:
+            raise _not_leader()
+        return self._cleanup
+
+    async def _clean(self, sweeps: SweepsElsewhere, watch: Watch) -> None:
+        while True:
+            await self._leads.wait()
+            async with AsyncExitStack() as stack:
+                start_outage(self._log, watch, stack)
+                self._cleanup = Cleanup(self._settings, self._log, sweeps)
+                await self._cleanup.start(watch, stack)
+                try:
+                    await self._lost.wait()
+                finally:
+                    self._cleanup = None
 
     async def _sync(self, watch: Watch) -> None:
         while True:
@@ -132,3 +166,8 @@ class Leader:
         self.alarm = "; ".join(
             f"{one.topic}: {one.setting} is {one.found}, not {one.wanted}" for one in found
         )
+
+
+def _not_leader() -> Refusal:
+    message = "this jobs worker does not lead: ask a gateway, which knows the one that does"
+    return Refusal(503, "not_leader", message, retry_after_s=BEAT_S)

@@ -2,7 +2,8 @@
 
     genledger worker ledger --metrics-port 9102
 
-A worker shares the partitions with the others of its group. It answers for the ids of its own over HTTP.
+A worker shares the partitions with the others of its group. It answers for the ids of its own over HTTP,
+and sweeps its own partitions when a run of the retention job has begun there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +13,16 @@ from pathlib import Path
 from genledger.roles.lookout import address_of, start_lookout
 from genledger.roles.opening import open_cluster
 from genledger.roles.seats import wait_for_seat
+from genledger.roles.sizing import Sizing
+from genledger.roles.tasks import keep
 from genledger.watch import Part, Watch
 from streams import clock, records, topics
 from streams.agents import Ledger
 from streams.app import App, ledger_app
 from streams.clock import monotonic_s
 from streams.directory import Directory
-from streams.errors import LogError
+from streams.errors import LogError, LogUnavailable
+from streams.gateway.sweeps import sweeps_routes
 from streams.gateway.winners import winners_route
 from streams.generation import Generation
 from streams.known import Anything, Held, Known, date_of
@@ -26,10 +30,12 @@ from streams.log.interface import Log
 from streams.log.kafka.log import KafkaLog
 from streams.log.partition import partition_of
 from streams.placement import check_placement
+from streams.retention import Stand
 from streams.rules import Rules
 from streams.seen import SeenTable
 from streams.settings import Settings
 from streams.slots import take_slot
+from streams.sweeper import Count, Sweeper
 from streams.truth import SYNC
 
 ALL = -1
@@ -50,11 +56,14 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack, *, standb
         stack,
         lookup=ledger.lookup,
         only=frozenset(("explain", "duplicate")),
-        routes=[winners_route(ledger.winners)],
+        routes=[winners_route(ledger.winners), *sweeps_routes(ledger)],
     )
     watch.parts["ledger"] = Part(dict, lambda: None, trouble=lambda: "waiting for a partition")
     await wait_for_seat(log, settings, standby=standby)
     await ledger.start(stack)
+    sizing = Sizing()
+    sizing.state = ledger.sizes
+    sizing.start(watch, stack)
 
 
 class LedgerPart:
@@ -68,6 +77,7 @@ class LedgerPart:
         self._app: App | None = None
         self._ledger: Ledger | None = None
         self._table: SeenTable | None = None
+        self._sweeper: Sweeper | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Decide, from here on, until the stack ends."""
@@ -87,6 +97,9 @@ class LedgerPart:
         )
         stack.push_async_callback(app.stop)  # also of a start that is cut short
         await app.start()
+        self._sweeper = Sweeper(ledger, table, self._log, self._settings.cleanup_share)
+        if self._settings.cleanup_enabled:  # else a run that is under way waits until it is
+            keep(self._sweeper.go_on(), "the sweeper", self._watch, stack)
 
     def left_out(self) -> None:
         """A test has left the ledger out: its lag is shown all the same."""
@@ -134,6 +147,34 @@ class LedgerPart:
                 case Held(known=known) if not _counts_by_sync(known, rules):
                     found[id] = known.winner
         return found
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the log has, whoever has them."""
+        return self._log.partitions(topics.GENERATIONS)
+
+    def stands(self) -> Sequence[Stand]:
+        """How the newest run of the retention job stands in our partitions."""
+        return () if self._sweeper is None else self._sweeper.stands()
+
+    async def count(self, cutoff_ns: int, partitions: Sequence[int]) -> Mapping[str, Count]:
+        """What a run with this cutoff would forget there; `LogUnavailable` when one is not ours."""
+        if self._sweeper is None:
+            raise LogUnavailable("the ledger has not started yet: try again in a moment")
+        return await self._sweeper.count(cutoff_ns, partitions)
+
+    async def flush(self) -> Mapping[int, int] | None:
+        """Bring the table to the disk: see `SeenTable.flush`. None: not now."""
+        ready = self._table is not None and not self.is_recovering()
+        return await self._table.flush() if self._table is not None and ready else None
+
+    def sizes(self) -> tuple[int, int] | None:
+        """About how many ids are known, and the bytes they take; None while there is no table."""
+        return None if self._table is None else self._table.sizes()
+
+    def is_recovering(self) -> bool:
+        """Whether any of our partitions is being read back, or is about to be."""
+        return self._app is None or self._app.tables.recovery.in_recovery
 
     async def lookup(self, id: str) -> Known | None:
         """What is known of an id, if its partition is ours."""

@@ -10,12 +10,13 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
-from genledger.roles.books import start_books
-from genledger.roles.conflicts import start_conflicts
 from genledger.roles.lookout import start_lookout
+from genledger.roles.looks import start_looks
 from genledger.roles.opening import open_cluster
 from genledger.roles.proofs import start_proofs
 from genledger.roles.rebuilt import start_takeover
+from genledger.roles.sizing import Sizing, table_sizes
+from genledger.roles.trimming import start_trims
 from genledger.roles.views import open_database, open_followers, path_of, start_followers, wal_alarm
 from genledger.watch import Watch
 from projections import api, schema
@@ -42,9 +43,12 @@ async def run(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None:
     await start_followers(followers, log, settings, watch, stack)
     start_takeover(database, log, watch, stack)
     start_proofs(settings, watch, stack)
+    start_trims(settings, watch, stack)
+    sizing = Sizing()
+    sizing.tables = partial(table_sizes, path)
+    sizing.start(watch, stack)
     ends = partial(ends_after, log, topics.GENERATIONS)
-    await start_books(queries, ends, watch, stack)
-    await start_conflicts(queries, watch, stack)
+    await start_looks(queries, ends, settings, watch, stack)
     kept = points_kept(settings)
     routes = api.routes(queries, clock.now_ms, heard.wait_for_change, ends, kept)
     await start_lookout("summaries", log, directory, settings, watch, stack, routes=routes)

@@ -13,10 +13,12 @@ from typing import Any
 
 from genledger.watch import Part, Watch
 from projections.agents import Follower, Told, follower_app
+from projections.cleanup import Cleanup
 from projections.conflicts import Conflicts
 from projections.organizations import Organizations
 from projections.points import Points
 from projections.processed import Processed
+from projections.snapshot.begin import begin
 from projections.stores.sqlite import Database, wal_bytes
 from projections.summaries import Summaries
 from projections.view import View
@@ -26,7 +28,7 @@ from streams.errors import ViewBusy
 from streams.log.interface import Log
 from streams.settings import Settings, points_kept
 
-NAMES = ("organizations", "summaries", "conflicts", "processed", "points")
+NAMES = ("organizations", "summaries", "conflicts", "cleanup", "processed", "points")
 # A service that was killed leaves its views' process behind for a moment: it ends at its stdin's end.
 BUSY_WAIT_S = 15.0
 BUSY_RETRY_S = 0.1
@@ -36,7 +38,7 @@ APART_RECORDS = 100_000
 
 def views_of(settings: Settings) -> Sequence[View[Any, Any]]:
     """The views that are kept."""
-    views: list[View[Any, Any]] = [Organizations(), Summaries(), Conflicts()]
+    views: list[View[Any, Any]] = [Organizations(), Summaries(), Conflicts(), Cleanup()]
     if settings.processed_generations:
         views.append(Processed())
     if points_kept(settings) == "sqlite":
@@ -66,6 +68,7 @@ async def open_followers(
 ) -> Sequence[Follower]:
     """Followers of all views, where they stand; `LogBehindView` when the log lacks what one has taken."""
     kept = [view for view in views_of(settings) if view.name not in without]
+    await begin(settings, database, log)
     followers: list[Follower] = []
     for view in kept:
         one = Follower([view], database, log, told)

@@ -42,6 +42,8 @@ class Origin(msgspec.Struct, frozen=True):
     versions: Mapping[str, int]
     until_ms: int | None
     revision: str = schema.HEAD
+    #: The snapshot that it begins from; '' when it begins with the first fact.
+    snapshot: str = ""
 
 
 class Aside:

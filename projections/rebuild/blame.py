@@ -41,6 +41,19 @@ _FIGURES = (
     "markup_cost_nano",
     "unpriced_requests",
 )
+# What an audit calls them: of ids that were forgotten.
+_AUDITED = {
+    "cleanup_organizations": {
+        "total_requests": "records_deleted",
+        "total_tokens": "tokens_removed",
+        "raw_cost_nano": "cost_removed_nano",
+    },
+    "processed_generation_cleanup_log": {
+        "total_requests": "records_deleted",
+        "total_tokens": "old_tokens_removed",
+        "raw_cost_nano": "old_cost_removed_nano",
+    },
+}
 
 
 class Blamed(msgspec.Struct, frozen=True):
@@ -98,11 +111,17 @@ def _key_of(row: Difference) -> Key | None:
         "client_user_daily_usage": ("user", "client_org_id", "usage_date", "openrouter_user_id"),
         "client_model_daily_usage": ("model", "client_org_id", "usage_date", "model_name"),
         "model_daily_providers": ("model", "client_org_id", "usage_date", "model_name"),
+        "cleanup_organizations": ("run and organisation", "run", "client_org_id"),
+        "processed_generation_cleanup_log": ("run", "id"),
     }.get(row.table)
     return None if names is None else (names[0], *(key[name] for name in names[1:]))
 
 
 def _contributions(fact: Fact) -> Iterator[tuple[Key, Worth]]:
+    if fact.fate == "forgotten" and fact.minus is not None:
+        gone = (1, 0, 0, fact.minus.total_tokens, fact.minus.cost_nano or 0, 0, 0)
+        yield ("run", fact.run), gone
+        yield ("run and organisation", fact.run, fact.minus.organization), gone
     for sign, entry in effects(fact):
         worth = _worth(sign, entry)
         day = (entry.organization, entry.day)
@@ -148,5 +167,6 @@ def _blamed(row: Difference, wanted: Mapping[Key, Mapping[str, Worth]]) -> Blame
 
 def _off(row: Difference) -> Worth:
     """By how much the live row is off."""
-    live, rebuilt = row.live or {}, row.rebuilt or {}
-    return tuple((live.get(name) or 0) - (rebuilt.get(name) or 0) for name in _FIGURES)
+    live, rebuilt, named = row.live or {}, row.rebuilt or {}, _AUDITED.get(row.table, {})
+    columns = [named.get(name, name) for name in _FIGURES]
+    return tuple((live.get(column) or 0) - (rebuilt.get(column) or 0) for column in columns)

@@ -15,16 +15,20 @@ from pathlib import Path
 
 import msgspec
 
+from projections.digest import digest
 from projections.rebuild import reader
 from projections.rebuild.aside import Aside, Origin, origin_of, positions_of
 from projections.rebuild.courses import Contradiction, Step
 from projections.rebuild.plan import Place, Plan, topics_of
 from projections.rebuild.reader import Begun, Ended, Reader
+from projections.snapshot.load import load
 from projections.stores.sqlite import holds
 from projections.view import START
-from streams.errors import ViewError
+from streams import snapshots, times
+from streams.errors import LogDamaged, ViewError
 from streams.log.backends import open_log
 from streams.log.interface import Log
+from streams.snapshots import Manifest
 
 READ_BYTES = 16_777_216
 
@@ -94,10 +98,22 @@ def bring(
             one.stop()
 
 
-def origin(plan: Plan, log: str) -> Origin:
+def origin(plan: Plan, log: str, snapshot: Manifest | None = None) -> Origin:
     """What the plan makes of this log, to know it again."""
     versions = {view.name: view.version for view in plan.views}
-    return Origin(log, plan.source, plan.parts, versions, plan.until_ms)
+    begins = "" if snapshot is None else snapshot.name
+    return Origin(log, plan.source, plan.parts, versions, plan.until_ms, snapshot=begins)
+
+
+async def begins_at(plan: Plan, log: Log) -> Manifest | None:
+    """The snapshot that a plan's views begin from; None when they begin with the first fact."""
+    if plan.source == "generations":
+        return None
+    found = plan.snapshot or await snapshots.beginning(log)
+    if found is not None and plan.until_ms is not None and plan.until_ms < found.until_ms - 1:
+        before = times.text_of(found.until_ms * times.MS_NS)
+        raise ViewError(f"the facts before {before} are behind a snapshot: --until must not be earlier")
+    return found
 
 
 def _ready(running: Mapping[Connection, Reader]) -> list[Connection]:
@@ -140,7 +156,8 @@ async def _begun(plan: Plan, path: Path) -> tuple[Aside, list[Place]]:
     log = await open_log(plan.settings, read_only=True)
     try:
         await log.refresh(topics_of(plan.views))
-        made_from = origin(plan, log.identity)
+        snapshot = await begins_at(plan, log)
+        made_from = origin(plan, log.identity, snapshot)
         aside = Aside.open(path, made_from, anew=plan.anew)
         try:
             for (_, topic, partition), position in aside.positions().items():
@@ -148,10 +165,43 @@ async def _begun(plan: Plan, path: Path) -> tuple[Aside, list[Place]]:
                     aside.remove()
                     aside = Aside.open(path, made_from)
                     break
+            if snapshot is not None and not aside.positions():
+                await load(log, snapshot, aside.connection, plan.parts)
+                _require_digest(aside, plan)
         except BaseException:
             aside.close()
             raise
         return aside, _places(plan, log)
+    finally:
+        await log.close()
+
+
+def _require_digest(aside: Aside, plan: Plan) -> None:
+    """A snapshot that is to be checked has the digest that was taken of the rows before."""
+    held = plan.snapshot
+    if held is not None and digest(aside.connection, tables=tuple(held.tables))["all"] != held.digest:
+        raise LogDamaged(f"snapshot {held.number} does not have its digest: it was not written whole")
+
+
+def is_behind(plan: Plan, aside: Aside) -> bool:
+    """Whether any of the plan's views has not come to its stop: to start readers for nothing takes a second."""
+    positions, names = aside.positions(), {view.name for view in plan.views}
+    return any(
+        offset > positions.get(place, START).usage_offset
+        for place, offset in (plan.stops or {}).items()
+        if place[0] in names
+    )
+
+
+def begins(plan: Plan) -> Manifest | None:
+    """The snapshot that a plan begins from; None when it begins with the first record."""
+    return asyncio.run(_begins(plan))
+
+
+async def _begins(plan: Plan) -> Manifest | None:
+    log = await open_log(plan.settings, read_only=True)
+    try:
+        return await begins_at(plan, log)
     finally:
         await log.close()
 
@@ -166,7 +216,8 @@ async def _left(plan: Plan, path: Path) -> tuple[int, int]:
     try:
         views = topics_of(plan.views)
         await log.refresh(views)
-        positions = positions_of(path) if origin_of(path) == origin(plan, log.identity) else {}
+        made_from = origin(plan, log.identity, await begins_at(plan, log))
+        positions = positions_of(path) if origin_of(path) == made_from else {}
         whole = rest = 0
         for topic in views:
             for n in range(log.partitions(topic)):

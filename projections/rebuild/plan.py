@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from projections.cleanup import Cleanup
 from projections.conflicts import Conflicts
 from projections.organizations import Organizations
 from projections.points import Points
@@ -21,20 +22,22 @@ from projections.summaries import Summaries
 from projections.view import View
 from streams import topics
 from streams.settings import Settings, points_kept
+from streams.snapshots import Manifest
 
-Part = Literal["summaries", "processed", "conflicts", "points"]
+Part = Literal["summaries", "processed", "conflicts", "cleanup", "points"]
 Source = Literal["usage", "generations"]
 Place = tuple[str, int]
 # How far each view is to come in each place: the offset of the last record.
 Stops = Mapping[tuple[str, str, int], int]
 
 VIEWS: Mapping[str, View[Any, Any]] = {
-    view.name: view for view in (Organizations(), Summaries(), Processed(), Conflicts(), Points())
+    view.name: view for view in (Organizations(), Summaries(), Processed(), Conflicts(), Cleanup(), Points())
 }
 _VIEWS: Mapping[Part, tuple[str, ...]] = {
     "summaries": ("organizations", "summaries"),
     "processed": ("processed",),
     "conflicts": ("conflicts",),
+    "cleanup": ("cleanup",),
     "points": ("points",),
 }
 _TABLES: Mapping[Part, tuple[str, ...]] = {
@@ -50,6 +53,12 @@ _TABLES: Mapping[Part, tuple[str, ...]] = {
     ),
     "processed": ("processed_generations",),
     "conflicts": ("generation_conflicts",),
+    "cleanup": (
+        "cleanup_partitions",
+        "cleanup_pieces",
+        "cleanup_organizations",
+        "processed_generation_cleanup_log",
+    ),
     "points": ("usage_points",),
 }
 PARTS: tuple[Part, ...] = tuple(_TABLES)
@@ -71,11 +80,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     anew: bool = False
     #: Where to keep what is known of ids, when events are decided anew.
     tables: str | None = None
+    #: The snapshot to begin from, whatever the log says: one that is to be checked.
+    snapshot: Manifest | None = None
 
     @property
     def views(self) -> Sequence[View[Any, Any]]:
         """The views of its parts."""
-        return [VIEWS[name] for part in self.parts for name in _VIEWS[part]]
+        return views_of(self.parts)
 
 
 def parts_of(settings: Settings) -> tuple[Part, ...]:
@@ -86,6 +97,11 @@ def parts_of(settings: Settings) -> tuple[Part, ...]:
     if points_kept(settings) != "sqlite":
         left_out.add("points")
     return tuple(part for part in PARTS if part not in left_out)
+
+
+def views_of(parts: Sequence[Part]) -> Sequence[View[Any, Any]]:
+    """The views of some parts."""
+    return [VIEWS[name] for part in parts for name in _VIEWS[part]]
 
 
 def tables_of(parts: Sequence[Part]) -> Sequence[str]:

@@ -29,6 +29,7 @@ from streams import clock, topics
 from streams.errors import ViewBusy, ViewError
 from streams.log.backends import open_log
 from streams.settings import Settings
+from streams.snapshots import Manifest
 
 CONTRADICTIONS_KEPT_MAX = 1000
 
@@ -54,6 +55,8 @@ class Proof(msgspec.Struct, frozen=True):
     contradictions: Sequence[Contradiction]
     contradicting: int
     strays: Sequence[str]
+    #: What older facts came to, where they have gone: this was not proven from facts. None: all was.
+    rests_on: Manifest | None = None
 
     @property
     def holds(self) -> bool:
@@ -99,17 +102,28 @@ class Seen:
 
 
 def prove(
-    settings: Settings, parts: tuple[Part, ...], path: Path, live: Path, told: Told = lambda *_: None
+    settings: Settings,
+    parts: tuple[Part, ...],
+    path: Path,
+    live: Path,
+    told: Told = lambda *_: None,
+    snapshot: Manifest | None = None,
 ) -> Proof:
-    """Rebuild aside and compare; nothing is left of what was rebuilt."""
+    """Rebuild aside and compare; nothing is left of what was rebuilt.
+
+    It begins from a `snapshot` that is to be checked, else from the one that the log begins with, if any.
+    """
     if not live.exists():
         raise ViewError(f"{live} does not exist: there are no views to prove. Name the folder with --data")
     started_s, started_ms = clock.monotonic_s(), clock.now_ms()
     seen = Seen(told)
+    rests_on = build.begins(Plan(settings=settings, parts=parts, snapshot=snapshot))
     try:
         with closing(_reader(live)) as connection:
             stops = _stops(stands(connection))
-            plan = Plan(settings=settings, parts=parts, stops=stops, checks=True, anew=True)
+            plan = Plan(
+                settings=settings, parts=parts, stops=stops, checks=True, anew=True, snapshot=snapshot
+            )
             aside = _built(plan, path, seen)
             try:
                 looked = _look(connection, plan, aside, seen)
@@ -130,6 +144,7 @@ def prove(
         contradictions=seen.contradictions,
         contradicting=seen.contradicting,
         strays=looked.strays,
+        rests_on=rests_on,
     )
 
 
@@ -149,8 +164,9 @@ def _look(connection: sqlite3.Connection, plan: Plan, aside: Aside, seen: Seen) 
     connection.execute("BEGIN")
     live = stands(connection)  # the first look fixes what this transaction sees of the live views
     plan = msgspec.structs.replace(plan, stops=_stops(live))
-    places = asyncio.run(build.look(plan))
-    build.bring(plan, aside, places, heard=seen.contradict)
+    if build.is_behind(plan, aside):
+        places = asyncio.run(build.look(plan))
+        build.bring(plan, aside, places, heard=seen.contradict)
     names = [view.name for view in plan.views]
     tables = tables_of(plan.parts)
     found = Looked(

@@ -28,19 +28,21 @@ from projections.reconciling import residue, rows
 from projections.reconciling.desk import PLACE, Desk, Scope, opening_id
 from projections.reconciling.report import Finding, Report
 from projections.reconciling.residue import RateOf
+from projections.snapshot.load import load
 from projections.stores.influxdb.positions import read_positions, read_prefixes
 from projections.stores.influxdb.reader import reader_of
 from projections.stores.influxdb.server import Server
 from projections.stores.influxdb.target import Target, target_of
 from projections.stores.sqlite import read_only
 from projections.view import decode_fact
-from streams import clock, records, topics
+from streams import clock, records, times, topics
 from streams.directory import Directory
 from streams.errors import ViewError
 from streams.log.backends import open_log
 from streams.log.interface import Log
 from streams.organizations import value_at
 from streams.settings import Settings
+from streams.snapshots import Manifest
 
 VIEWS = ("organizations", "summaries")
 PARTS: tuple[Part, ...] = ("summaries", "points")
@@ -49,6 +51,8 @@ _MISSING = f"""SELECT 1 FROM log_points l LEFT JOIN stored_points s
     WHERE s.stamp_ns IS NULL LIMIT 1"""
 
 Told = Callable[[str, Progress], None]
+# An event may be dated a day ahead of its log time, and zones are up to a day apart.
+DAYS_BEYOND = 3
 # How far the points had come, by partition.
 Offsets = Mapping[int, int]
 
@@ -108,7 +112,7 @@ class _Run:
             checks=True,
             anew=True,
         )
-        desk = self._begun(plan, log)
+        desk = await self._begun(plan, log)
         build.bring(plan, desk, _places(plan, log), lambda progress: self._told("rebuilding", progress))
         if self._target is not None:
             async with opened(self._target) as server:
@@ -133,11 +137,16 @@ class _Run:
             self._lag_records += max(0, log.end_offset(topics.USAGE, n) - first)
         return stood
 
-    def _begun(self, plan: Plan, log: Log) -> Desk:
-        aside: Aside = Desk.open(self._files.aside, build.origin(plan, log.identity), anew=True)
+    async def _begun(self, plan: Plan, log: Log) -> Desk:
+        snapshot = await build.begins_at(plan, log)
+        if snapshot is not None and self._target is not None:
+            _require_within(self._scope, snapshot)
+        aside: Aside = Desk.open(self._files.aside, build.origin(plan, log.identity, snapshot), anew=True)
         assert isinstance(aside, Desk)
         self._desk = aside
         aside.prepare(self._scope)
+        if snapshot is not None:
+            await load(log, snapshot, aside.connection, plan.parts)
         aside.shared_places = self._target is None or self._target.dedup == "time"
         return aside
 
@@ -155,7 +164,7 @@ class _Run:
         connection.execute("BEGIN")
         live = stands(connection)  # the first look fixes what this transaction sees of the live rows
         plan = msgspec.structs.replace(plan, stops=_stops(live, None))
-        if _behind(desk, plan):
+        if build.is_behind(plan, desk):
             build.bring(plan, desk, _places(plan, log))
         await log.refresh([topics.USAGE])
         changed = rows.differing(connection, desk)
@@ -217,6 +226,16 @@ async def require_own(server: Server, settings: Settings, scope: Scope) -> None:
         )
 
 
+def _require_within(scope: Scope, snapshot: Manifest) -> None:
+    """Of the days that a snapshot has facts of, not every point can be made again."""
+    first = times.day_of(snapshot.until_ms * times.MS_NS + DAYS_BEYOND * times.DAY_NS, "UTC")
+    if scope.days[0] < first:
+        raise ViewError(
+            f"facts of the days before {first} are behind snapshot {snapshot.number}: their points can't be"
+            f" compared with the log any more. Begin with --from {first}"
+        )
+
+
 def _stops(live: Stands, stood: Offsets | None) -> dict[tuple[str, str, int], int]:
     """The summaries as far as the live ones; the points no further, and no further than they stood."""
     stops = {place: position.usage_offset for place, position in live.items() if place[0] in VIEWS}
@@ -225,15 +244,6 @@ def _stops(live: Stands, stood: Offsets | None) -> dict[tuple[str, str, int], in
         if view == "summaries":
             points["points", topic, n] = offset if stood is None else min(offset, stood.get(n, -1))
     return stops | points
-
-
-def _behind(desk: Desk, plan: Plan) -> bool:
-    """Whether the live rows have come further since: starting the readers takes a second."""
-    positions = desk.positions()
-    return any(
-        offset > (-1 if place not in positions else positions[place].usage_offset)
-        for place, offset in (plan.stops or {}).items()
-    )
 
 
 def _places(plan: Plan, log: Log) -> list[Place]:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from projections import schema
-from projections.stores import conflicts, organizations, points, processed, summaries
+from projections.stores import cleanup, conflicts, organizations, points, processed, summaries
 from projections.stores.lock import FileLock
 from projections.view import START, ChangesT, Folded, ItemT, Position, View, folded, position_name
 from streams import fact as facts
@@ -49,6 +49,7 @@ WRITERS: Mapping[str, Callable[[sqlite3.Connection, int, Any], Iterator[None]]] 
     "processed": processed.write,
     "organizations": organizations.write,
     "conflicts": conflicts.write,
+    "cleanup": cleanup.write,
     "points": points.write,
 }
 
@@ -240,9 +241,15 @@ def write(connection: sqlite3.Connection, topic: str, partition: int, work: Fold
         )
     if work.changes is not None:
         yield from WRITERS[view.name](connection, partition, work.changes)
-        connection.execute(
-            _WRITE_POSITION, (name, partition, *msgspec.structs.astuple(position), view.version)
-        )
+        write_position(connection, view, topic, partition, position)
+
+
+def write_position(
+    connection: sqlite3.Connection, view: View[Any, Any], topic: str, partition: int, position: Position
+) -> None:
+    """Note where a view stands, in the caller's transaction."""
+    place = position_name(view, topic), partition
+    connection.execute(_WRITE_POSITION, (*place, *msgspec.structs.astuple(position), view.version))
 
 
 def _lost(view: View[ItemT, ChangesT], topic: str, partition: int, position: Position) -> str:

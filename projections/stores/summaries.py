@@ -29,14 +29,15 @@ _COLUMNS = (
 SUM_MAX = 2**63 - 1
 
 
-def _sum(column: str, added: str) -> str:
+def sum_of(column: str, added: str) -> str:
+    """A column's own value and what is added, within the bound."""
     return f"{column} = min(max({column} + {added}, -{SUM_MAX}), {SUM_MAX})"
 
 
 _ADD = f"""
-    total_requests = total_requests + ?2, {_sum("prompt_tokens", "?3")},
-    {_sum("completion_tokens", "?4")}, {_sum("total_tokens", "?5")},
-    {_sum("raw_cost_nano", "?6")}, {_sum("markup_cost_nano", "?7")},
+    total_requests = total_requests + ?2, {sum_of("prompt_tokens", "?3")},
+    {sum_of("completion_tokens", "?4")}, {sum_of("total_tokens", "?5")},
+    {sum_of("raw_cost_nano", "?6")}, {sum_of("markup_cost_nano", "?7")},
     unpriced_requests = unpriced_requests + ?8,
     created_at = min(created_at, ?9), updated_at = max(updated_at, ?10)"""
 
@@ -58,7 +59,7 @@ _PROVIDER = f"""INSERT INTO model_daily_providers
     (client_org_id, usage_date, model_name, provider, total_requests, raw_cost_nano)
     VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET
     total_requests = total_requests + excluded.total_requests,
-    {_sum("raw_cost_nano", "excluded.raw_cost_nano")}"""
+    {sum_of("raw_cost_nano", "excluded.raw_cost_nano")}"""
 _NAME_PROVIDER = """UPDATE client_model_daily_usage SET provider = (
         SELECT p.provider FROM model_daily_providers p
         WHERE p.client_org_id = ? AND p.usage_date = ? AND p.model_name = ? AND p.total_requests > 0

@@ -15,12 +15,13 @@ from streams.client.verdict import Answer, Unanswered
 from streams.errors import SettingError
 
 ROUTE = "/api/v1/generations"
+NDJSON, JSON = "application/x-ndjson", "application/json"
 ANSWER_BYTES_MAX = 16_777_216
 _KEY = re.compile(r"[!-~]*")
 
 
 class Gateway:
-    """Posts bodies of events."""
+    """Posts bodies of events; asks whatever else is to be asked."""
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:
         parts = urlsplit(url)
@@ -32,18 +33,25 @@ class Gateway:
             raise SettingError("url must be such as http://127.0.0.1:8787")
         if _KEY.fullmatch(key) is None:
             raise SettingError("key must be an API key, as glk_...")
-        self._target = parts.path.rstrip("/") + ROUTE
-        self._headers = {"Content-Type": "application/x-ndjson", "Accept": "application/json"}
+        self._base = parts.path.rstrip("/")
+        self._headers = {"Accept": JSON}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = kind(parts.hostname, port, timeout=timeout_s)
 
     def post(self, body: bytes) -> Answer | Unanswered:
-        """Send a body. A kept connection that the other side has closed meanwhile costs no try."""
+        """Send a body of events."""
+        return self.send("POST", ROUTE, body, NDJSON)
+
+    def send(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = JSON
+    ) -> Answer | Unanswered:
+        """Send anything. A kept connection that the other side has closed meanwhile costs no try."""
+        headers = self._headers if body is None else {**self._headers, "Content-Type": content_type}
         kept = self._connection.sock is not None
         try:
-            return self._once(body)
+            return self._once(method, path, body, headers)
         except (ConnectionError, HTTPException) as error:
             self.close()
             if not kept:
@@ -52,13 +60,13 @@ class Gateway:
             self.close()
             return self._unanswered(error)
         try:
-            return self._once(body)
+            return self._once(method, path, body, headers)
         except (OSError, HTTPException) as error:
             self.close()
             return self._unanswered(error)
 
-    def _once(self, body: bytes) -> Answer:
-        self._connection.request("POST", self._target, body, self._headers)
+    def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        self._connection.request(method, self._base + path, body, headers)
         response = self._connection.getresponse()
         answer = response.read(ANSWER_BYTES_MAX + 1)
         if len(answer) > ANSWER_BYTES_MAX:

@@ -171,9 +171,9 @@ def _extra_operations(door: Door) -> Sequence[Operation]:
         if (route.method, route.path) not in documented:
             summary = (route.handler.__doc__ or route.path).strip().splitlines()[0]
             name = getattr(route.handler, "__name__", route.path)
-            need = _default_need(route.method)
             query = getattr(route.handler, "query", ())
-            more = getattr(route.handler, "documented", {})
+            more = dict(getattr(route.handler, "documented", {}))
+            need = more.pop("need", _default_need(route.method))
             found.append(Operation(name, route.method, route.path, need, summary, query, **more))
     return found
 

@@ -1,7 +1,7 @@
 """One generation's whole story: its winner, where it is counted, and every decision about it.
 
     GET /api/v1/generations/gen-1
-    GET /api/v1/generations/gen-1/duplicate?model=m&cost=0.0123
+    GET /api/v1/generations/gen-1/duplicate?model=m&cost=0.0123&org=acme
 
 The winner comes from the ledger's table; the history is a scan of the id's partition of `usage`, in
 batches, with a turn for others between them and an end: what could not be read in time is `truncated`.
@@ -27,6 +27,7 @@ from streams.known import Known
 from streams.log.interface import Log
 from streams.log.partition import partition_of
 from streams.settings import Settings
+from streams.snapshots import facts_from_ms
 
 Lookup = Callable[[str], Awaitable[Known | None]]
 
@@ -53,6 +54,8 @@ class Explain:
         if known is None and request["caller"].organization:
             raise _absent()
         facts, truncated = await self._history(id)
+        partition = partition_of(id.encode(), self._log.partitions(topics.USAGE))
+        from_ms = await facts_from_ms(self._log, [partition])
         if known is None and not facts:
             raise _absent()
         organization = request["caller"].organization
@@ -62,13 +65,16 @@ class Explain:
             **(_known_of(known) if known else {"organization": None, "winner": None, "counted": None}),
             "history": [told(fact, organization) for fact in facts],
             "truncated": truncated,
+            "facts_from": None if from_ms is None else time_of(from_ms),
         }
         return answer(200, body)
 
     async def duplicate(self, request: web.Request) -> web.Response:
-        """GET /api/v1/generations/{id}/duplicate?model=&cost="""
+        """GET /api/v1/generations/{id}/duplicate?model=&cost=&org="""
         cost_nano = _cost_of(request.query.get("cost", ""))
         known = await self._visible(request.match_info["id"], request["caller"])
+        if known is not None and request.query.get("org", "") not in ("", known.winner.organization):
+            known = None
         return answer(200, compared(known, request.query.get("model", ""), cost_nano))
 
     async def _visible(self, id: str, caller: Caller) -> Known | None:

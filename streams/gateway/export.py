@@ -24,6 +24,7 @@ from streams.gateway.answers import Refusal, not_found
 from streams.gateway.items import NDJSON
 from streams.log.interface import Log
 from streams.settings import Settings
+from streams.snapshots import facts_from_ms
 
 EXPORTS_MAX = 2
 READ_RECORDS = 1000
@@ -46,7 +47,8 @@ class Exports:
         scope = scope_of(request["caller"], request.query.get("org"), request.query.get("month", ""))
         with self._turn(request["caller"].organization):
             ranges = await export.ranges_of(self._log)
-            header = export.header_of(scope, self._log.identity, ranges)
+            from_ms = await facts_from_ms(self._log, [one.partition for one in ranges])
+            header = export.header_of(scope, self._log.identity, ranges, from_ms)
             response = web.StreamResponse(headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
             name = f"facts-{scope.month}.ndjson"  # of nothing but what was checked
             response.headers["Content-Disposition"] = f'attachment; filename="{name}"'

@@ -159,7 +159,11 @@ TABLE = (
         "/api/v1/generations/{id}/duplicate",
         "read",
         "Whether a request of this model and cost is one that is known, within a millionth of a dollar",
-        (("model", "the model's name"), ("cost", "decimal text of dollars; left out is unknown")),
+        (
+            ("model", "the model's name"),
+            ("cost", "decimal text of dollars; left out is unknown"),
+            ("org", "the organisation's id; any that the key may read unless given"),
+        ),
         statuses=(200, 422, 503),
         returns=shapes.Compared,
     ),

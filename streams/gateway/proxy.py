@@ -31,6 +31,7 @@ ANSWERED = (
 )
 OWNERS_AGE_S = 2.0
 CONNECT_TIMEOUT_S = 3.0
+PATIENT_TIMEOUT_S = 1800.0
 RETRY_AFTER_S = 2.0
 CONNECTIONS_MAX = 128
 
@@ -54,11 +55,16 @@ class Proxy:
         self._limits = bodies.small(settings)
         self._room = bodies.Room(settings.requests_max, settings.requests_max * bodies.SMALL_BYTES_MAX)
         # A listener to a stream is there until he goes, so only silence ends an answer.
-        timeout = aiohttp.ClientTimeout(
+        self._timeout = aiohttp.ClientTimeout(
             total=None, connect=CONNECT_TIMEOUT_S, sock_read=settings.explain_timeout_s * 2
         )
+        self._patient = aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_TIMEOUT_S, sock_read=PATIENT_TIMEOUT_S
+        )
         connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False)
+        self._session = aiohttp.ClientSession(
+            timeout=self._timeout, connector=connector, auto_decompress=False
+        )
         self._owners: Mapping[int, str] = {}
         self._owners_read_s = float("-inf")
         self._reading = asyncio.Lock()
@@ -74,6 +80,15 @@ class Proxy:
 
     async def to_leader(self, request: web.Request) -> web.StreamResponse:
         """To the jobs worker that leads."""
+        return await self._to_leader(request)
+
+    async def to_leader_patiently(self, request: web.Request) -> web.StreamResponse:
+        """The same, for what takes long: to count what is known of every id."""
+        return await self._to_leader(request, self._patient)
+
+    async def _to_leader(
+        self, request: web.Request, patience: aiohttp.ClientTimeout | None = None
+    ) -> web.StreamResponse:
         url = (await self._leader()).get(0)
         if url is None:
             raise _absent("no jobs worker leads now: try again in a moment")
@@ -81,7 +96,7 @@ class Proxy:
         if request.method == hdrs.METH_POST:
             with self._room.seat() as seat:
                 body = await bodies.read(request, self._limits, seat)
-        return await self._passed(request, url, _nothing, body)
+        return await self._passed(request, url, _nothing, body, patience)
 
     async def _leader(self) -> Mapping[int, str]:
         return await self._log.owners(topics.JOBS_GROUP, topics.KEYS)
@@ -130,13 +145,19 @@ class Proxy:
         url: str,
         failed: Callable[[], Awaitable[None]],
         body: bytes | None = None,
+        patience: aiohttp.ClientTimeout | None = None,
     ) -> web.StreamResponse:
         headers = {name: request.headers[name] for name in ASKED if name in request.headers}
         # The path alone: a request may name a whole URL, whose host is not to be asked.
         target = url + request.rel_url.raw_path_qs
         try:
             async with self._session.request(
-                request.method, URL(target, encoded=True), headers=headers, data=body, allow_redirects=False
+                request.method,
+                URL(target, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                timeout=patience or self._timeout,
             ) as answer:
                 return await _passed_back(request, answer)
         except (aiohttp.ClientConnectionError, TimeoutError, ValueError):

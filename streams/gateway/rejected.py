@@ -10,6 +10,7 @@ those only, so it does not grow by trying: `Newest` knows which that is.
 
 import asyncio
 import base64
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,8 +33,13 @@ DIGITS_MAX = 18
 # A page looks at no more records than this, however many of them it hides: the next page goes on.
 LOOKED_AT_MAX = 20_000
 BATCH_RECORDS = 1000
+# Who has no key: an open service's caller.
+NO_KEY = "an administrator without a key"
 # What the rejected record says of itself; the rest of its headers were the record's own.
 _KEPT_HEADERS = ("schema", records.KIND, "known")
+
+
+_logger = logging.getLogger("genledger.gateway")
 
 
 class Redrive(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +104,13 @@ class Rejected:
         with self._room.seat() as seat:
             text = await bodies.read(request, self._limits, seat)
         wanted = decoded(text, Redrive) if text else Redrive()
-        message = again(await self._record(request), wanted.force, self._log.partitions(topics.GENERATIONS))
+        forced_by = (request["caller"].key_id or NO_KEY) if wanted.force else ""
+        record = await self._record(request)
+        message = again(record, forced_by, self._log.partitions(topics.GENERATIONS))
         offsets = await self._intake.append([message])
+        if forced_by:
+            place = f"{record.partition}/{record.offset}"
+            _logger.info("%s has the rejected record %s counted by force", forced_by, place)
         return answer(202, {"partition": message.partition, "offset": offsets[0], "forced": wanted.force})
 
     async def _record(self, request: web.Request) -> Record:
@@ -117,8 +128,8 @@ def kept_headers(record: Record) -> Headers:
     return tuple((name, value) for name, value in record.headers if name in _KEPT_HEADERS)
 
 
-def again(record: Record, force: bool, partitions: int) -> Message:
-    """A rejected record as it goes onto `generations` once more. Pure."""
+def again(record: Record, forced_by: str, partitions: int) -> Message:
+    """A rejected record as it goes onto `generations` once more, for whom by force, if so. Pure."""
     if record.key is None or record.value is None:
         missing = "key" if record.key is None else "value"
         raise Refusal(409, "no_" + missing, f"the record has no {missing}: publish its event anew")
@@ -128,8 +139,8 @@ def again(record: Record, force: bool, partitions: int) -> Message:
         )
         raise Refusal(409, "a_point", message)
     headers = kept_headers(record)
-    if force:
-        headers += ((records.FORCE, b"1"),)
+    if forced_by:
+        headers += ((records.FORCE, forced_by.encode()),)
     partition = partition_of(record.key, partitions)
     return Message(topics.GENERATIONS, partition, record.key, record.value, headers)
 

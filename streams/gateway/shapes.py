@@ -106,6 +106,7 @@ class Explained(msgspec.Struct):
     counted: Counted | None
     history: list[Decision]
     truncated: bool
+    facts_from: str | None
     dated_by_log: str | UnsetType | None = UNSET
 
 

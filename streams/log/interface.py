@@ -64,6 +64,18 @@ class TopicSpec(msgspec.Struct, frozen=True):
     compaction_lag_ms_min: int = 0
     compaction_lag_ms_max: int = 0
     batch_bytes_max: int = 8_388_608
+    #: Whether a cluster's log is another one when this topic is: not one that older installations lack.
+    identifies: bool = True
+
+
+class TopicSize(msgspec.Struct, frozen=True):
+    """How large a topic is, over all its partitions: see `streams/log/sizes.py`."""
+
+    records: int
+    size_bytes: int | None = None
+    #: Records since the last whole pass of compaction, and when that ended where it is longest ago.
+    appended: int = 0
+    compacted_ms: int = 0
 
 
 class Writer(Protocol):
@@ -119,11 +131,25 @@ class Log(Protocol):
     async def latest(self, topic: str, partition: int, key: bytes) -> Record | None:
         """The newest committed record of a key (a scan on some backends: not for the hot path)."""
 
+    async def trim(self, topic: str, partition: int, offset: int) -> int:
+        """Remove the records before an offset for good, never a partition's last; where it begins then.
+
+        Nothing before the beginning is no error: asking again changes nothing.
+        """
+
     def start_offset(self, topic: str, partition: int) -> int:
         """The offset of the first record there may be."""
 
     def end_offset(self, topic: str, partition: int) -> int:
         """Behind the last record, as far as is known: what is below it is committed or gone."""
+
+    async def size(self, topic: str) -> TopicSize:
+        """How large a topic is, as well as can be told at once."""
+
+    async def nulls_from(self, topic: str, partition: int) -> int:
+        """From this offset on every null of a compacted topic is still there: who has read up to here, or
+        further, misses none. Who stopped before must begin again at the start.
+        """
 
     async def refresh(self, topics: Iterable[str]) -> None:
         """Learn where these topics end now: what was committed anywhere before this is below the end."""

@@ -13,6 +13,7 @@ of another log is no copy of this one.
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from rocksdict import (
     Cache,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
     WriteBufferManager,
     WriteOptions,
@@ -29,6 +31,8 @@ from rocksdict import (
 # Keys are ids, which hold no control characters.
 _OFFSET = b"\x00offset"
 _IDENTITY = b"\x00identity"
+_FIRST = b"\x01"
+OWN_KEYS = 2
 
 WRITE_BUFFER_BYTES = 32 * 1024 * 1024
 # Of all shelves of a process together: of each, they would grow with the partitions.
@@ -38,6 +42,9 @@ BLOOM_BITS = 10
 # Of the write buffer, for a filter of its own: nearly every id asked for is new, and need not be looked for.
 WRITE_BUFFER_BLOOM = 0.02
 LOG_FILES_KEPT = 2
+# Of a shelf in memory. With ten million keys a bin is some 2,500: sorted in a millisecond.
+BINS = 4096
+SAMPLED_KEYS = 1000
 
 
 class Shelf(Protocol):
@@ -51,6 +58,21 @@ class Shelf(Protocol):
     def write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
         """Put values (None deletes), and the changelog offset they bring the shelf to."""
 
+    def begin_flush(self) -> None:
+        """Have what is in memory written to the disk; returns at once."""
+
+    def is_flushing(self) -> bool:
+        """Whether that is still under way."""
+
+    def size(self) -> tuple[int, int]:
+        """About how many keys there are, and how many bytes they take."""
+
+    def scan(self, after: bytes | None, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """The keys behind a key, in an order that does not change, with their values; none: that was all.
+
+        Every key that is there from the first call of a walk to its last is met once.
+        """
+
     def close(self) -> None: ...
 
 
@@ -60,6 +82,9 @@ class RocksShelf:
     def __init__(self, path: Path, identity: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._unlogged = _unlogged()
+        # A walk would else take the whole cache, and leave in it what nobody asks for.
+        self._passing = ReadOptions()
+        self._passing.fill_cache(False)
         self._db = Rdict(str(path), _options())
         if self._db.get(_IDENTITY) != identity.encode():
             self._db.close()
@@ -83,40 +108,86 @@ class RocksShelf:
         self._db.write(batch, write_opt=self._unlogged)
         self.next_offset = next_offset
 
+    def scan(self, after: bytes | None, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        # A chunk has an iterator of its own: one that is kept open would keep old files on the disk.
+        first = max(after or b"", _FIRST)
+        found = list(islice(self._db.items(from_key=first, read_opt=self._passing), limit + 1))
+        return found[1:] if found and found[0][0] == after else found[:limit]
+
+    def begin_flush(self) -> None:
+        self._db.flush(wait=False)
+
+    def is_flushing(self) -> bool:
+        return self._property("num-immutable-mem-table") > 0
+
+    def size(self) -> tuple[int, int]:
+        size_bytes = self._property("live-sst-files-size") + self._property("cur-size-all-mem-tables")
+        return max(0, self._property("estimate-num-keys") - OWN_KEYS), size_bytes
+
+    def _property(self, name: str) -> int:
+        return int(self._db.property_int_value(f"rocksdb.{name}") or 0)
+
     def close(self) -> None:
         self._db.flush()
         self._db.close()
 
 
 class MemoryShelf:
-    """In memory only: recovered from the whole changelog at each start."""
+    """In memory only: recovered from the whole changelog at each start.
+
+    Its keys lie in bins, by Python's own hash of them: a walk goes bin by bin, each in order of its keys.
+    """
 
     def __init__(self) -> None:
         # Bytes are not tracked by Python's cyclic collector, so a big table does not slow it down.
-        self._values: dict[bytes, bytes] = {}
+        self._bins: list[dict[bytes, bytes]] = [{} for _ in range(BINS)]
         self.next_offset = 0
 
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        return [self._values.get(key) for key in keys]
+        bins = self._bins
+        return [bins[hash(key) % BINS].get(key) for key in keys]
 
     def write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
         for key, value in changes.items():
             if value is None:
-                self._values.pop(key, None)
+                self._bins[hash(key) % BINS].pop(key, None)
             else:
-                self._values[key] = value
+                self._bins[hash(key) % BINS][key] = value
         self.next_offset = next_offset
 
+    def scan(self, after: bytes | None, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        number = 0 if after is None else hash(after) % BINS
+        found: list[tuple[bytes, bytes]] = []
+        while number < BINS and len(found) < limit:
+            entries = self._bins[number].items()
+            found += sorted(entries if after is None else [one for one in entries if one[0] > after])
+            after, number = None, number + 1  # of the bins to come nothing was met yet
+        return found[:limit]
+
+    def begin_flush(self) -> None:
+        """Nothing of it outlives the process: it is read back whole."""
+
+    def is_flushing(self) -> bool:
+        return False
+
+    def size(self) -> tuple[int, int]:
+        keys = sum(map(len, self._bins))
+        some = islice(chain.from_iterable(entries.items() for entries in self._bins), SAMPLED_KEYS)
+        sampled = [len(key) + len(value) for key, value in some]
+        return keys, keys * sum(sampled) // max(1, len(sampled))
+
     def close(self) -> None:
-        self._values.clear()
+        self._bins = [{} for _ in range(BINS)]
 
 
-def open_shelf(path: Path | None, identity: str, end_offset: int) -> Shelf:
-    """The shelf at a path, or in memory. One ahead of its changelog is deleted: the log is the truth."""
+def open_shelf(path: Path | None, identity: str, end_offset: int, nulls_from: int = 0) -> Shelf:
+    """The shelf at a path, or in memory. The log is the truth: one ahead of its changelog is deleted, and
+    one that was away when compaction took nulls, for it would hold forgotten ids for ever.
+    """
     if path is None:
         return MemoryShelf()
     shelf = RocksShelf(path, identity)
-    if shelf.next_offset <= end_offset:
+    if shelf.next_offset == 0 or nulls_from <= shelf.next_offset <= end_offset:
         return shelf
     shelf.close()
     shutil.rmtree(path)

@@ -4,7 +4,7 @@ Chosen by the table's URL: `seen:///DIRECTORY` keeps shelves on disk, `seen://me
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,15 @@ class Store(base.Store):
         """An open shelf; `KeyError` when the partition is not ours."""
         return self._shelves[partition]
 
-    def open(self, partition: int, identity: str, end_offset: int) -> Shelf:
+    def shelves(self) -> Mapping[int, Shelf]:
+        """Every open shelf."""
+        return dict(self._shelves)
+
+    def open(self, partition: int, identity: str, end_offset: int, nulls_from: int = 0) -> Shelf:
         """Take a partition: its shelf as a kill left it, or empty when that can't be trusted."""
         self.drop(partition)
         path = self._directory / str(partition) if self._directory else None
-        shelf = self._shelves[partition] = open_shelf(path, identity, end_offset)
+        shelf = self._shelves[partition] = open_shelf(path, identity, end_offset, nulls_from)
         return shelf
 
     def drop(self, partition: int) -> None:

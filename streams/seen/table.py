@@ -6,6 +6,7 @@
 Setting a key as a Faust table is otherwise set is refused: inside a batch agent it would never commit.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from streams.log.interface import Log
 from streams.seen.store import Store
 
 RECOVERY_LIMIT = 10_000
+FLUSH_LOOK_S = 0.01
 
 
 class SeenTable(faust.Table):
@@ -50,6 +52,34 @@ class SeenTable(faust.Table):
         """What the changelog has committed, up to and with the offset before `next_offset`."""
         self._seen.shelf(partition).write(changes, next_offset)
 
+    def scan(self, partition: int, after: bytes | None, limit: int) -> Sequence[tuple[bytes, bytes]]:
+        """The keys of one partition behind a key, with their values: for a walk in bounded steps."""
+        return self._seen.shelf(partition).scan(after, limit)
+
+    def tidy(self, partition: int) -> None:
+        """After much of a partition has gone: the next walk would else pass over each key that is no more."""
+        self._seen.shelf(partition).begin_flush()
+
+    async def flush(self) -> Mapping[int, int] | None:
+        """Bring what is in memory to the disk; up to which changelog offset each partition is there. None
+        while a partition is read back, or when one was given away meanwhile: ask again later.
+
+        Before the changelog is compacted: a kill brings a shelf back to its last flush, and a null that it
+        had not kept then must still be in the changelog.
+        """
+        flushed = {}
+        for partition, shelf in self._seen.shelves().items():
+            flushed[partition] = shelf.next_offset
+            shelf.begin_flush()
+            while self._seen.shelves().get(partition) is shelf and shelf.is_flushing():  # noqa: ASYNC110
+                await asyncio.sleep(FLUSH_LOOK_S)  # RocksDB tells nobody when it is done
+        return None if self.recovering or flushed.keys() != self._seen.shelves().keys() else flushed
+
+    def sizes(self) -> tuple[int, int]:
+        """About how many ids there are, and how many bytes they take, of all our partitions."""
+        found = [shelf.size() for shelf in self._seen.shelves().values()]
+        return sum(ids for ids, _ in found), sum(size_bytes for _, size_bytes in found)
+
     def release(self, partitions: Iterable[int]) -> None:
         """Partitions are no longer ours: close their shelves. What is on disk shortens the next recovery."""
         for partition in partitions:
@@ -62,7 +92,8 @@ class SeenTable(faust.Table):
         log = self._log
         await log.refresh([topics.SEEN_CHANGELOG])
         end = log.end_offset(topics.SEEN_CHANGELOG, partition)
-        shelf = self._seen.open(partition, log.identity, end)
+        nulls_from = await log.nulls_from(topics.SEEN_CHANGELOG, partition)
+        shelf = self._seen.open(partition, log.identity, end, nulls_from)
         try:
             while shelf.next_offset < end:
                 self.recovering[partition] = (shelf.next_offset, end)

@@ -90,3 +90,39 @@ async def test_old_records_expire(backend: "Backend") -> None:
     backend.now_ms += 10_000
     assert await log.compact("aged") == 0
     assert (log.start_offset("aged", 0), log.end_offset("aged", 0)) == (2, 3)
+
+
+async def test_a_null_goes_only_when_a_whole_pass_has_seen_it(log: SqliteLog) -> None:
+    """Below where a pass ended nulls may be missing, and from there on none is."""
+    await log.append(
+        [message("changes", b"a", b"1"), message("changes", b"a", None), message("changes", b"b", b"1")]
+    )
+    assert await log.nulls_from("changes", 0) == 0
+    assert await log.compact("changes", {0: 2}) == 1
+    assert await log.nulls_from("changes", 0) == 2
+    await log.append([message("changes", b"b", None), message("changes", b"c", b"2")])
+    assert await log.compact("changes", {0: 4}) == 2
+    assert [(r.offset, r.value) for r in await everything(log, "changes")] == [(3, None), (4, b"2")]
+    assert await log.nulls_from("changes", 0) == 4
+
+
+async def test_only_what_is_named_is_compacted(log: SqliteLog) -> None:
+    """With offsets given, a partition without one is left alone, and nothing is judged beyond."""
+    for partition in (0, 1):
+        await log.append([message("source", b"a", b"%d" % i, partition=partition) for i in range(4)])
+    assert await log.compact("source", {1: 2}) == 1
+    assert [r.offset for r in await log.read("source", 0, 0, 10)] == [0, 1, 2, 3]
+    assert [r.offset for r in await log.read("source", 1, 0, 10)] == [1, 2, 3]
+
+
+async def test_a_topic_has_a_size(log: SqliteLog) -> None:
+    """Records are counted by offsets, and after a compaction by what it left; bytes are about right."""
+    await log.append([message("source", b"%d" % (i % 5), b"v" * 100) for i in range(50)])
+    size = await log.size("source")
+    assert (size.records, size.appended, size.compacted_ms) == (50, 50, 0)
+    assert size.size_bytes is not None and 5_000 < size.size_bytes < 8_000
+    assert await log.compact("source") == 45
+    await log.append([message("source", b"0", b"new")])
+    size = await log.size("source")
+    assert (size.records, size.appended) == (6, 1)
+    assert size.compacted_ms > 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streams.clock import now_ms
 from streams.errors import Fenced, LogError, UnknownTopic
 from streams.log.interface import Headers, Log, Message, Record
 
@@ -241,6 +242,24 @@ async def test_latest_is_the_newest_of_a_key(log: Log) -> None:
     assert await log.latest("facts", 1, b"a") is None
 
 
+async def test_no_null_is_missing_of_what_was_just_written(log: Log) -> None:
+    """Who has read nothing yet of young records misses no null of theirs; an empty partition has none."""
+    assert await log.nulls_from("changes", 1) == 0
+    await log.append([message("changes", b"a", b"1"), message("changes", b"a", None)])
+    assert await log.nulls_from("changes", 0) == 0
+    size = await log.size("changes")
+    assert size.records >= 2
+
+
+@pytest.mark.parametrize("backend", ["kafka"], indirect=True)
+async def test_a_cluster_s_nulls_are_there_for_a_week(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was written longer ago a null may be gone: only who has read everything misses none."""
+    await log.append([message("changes", b"a", b"1"), message("changes", b"a", None)])
+    in_8_days_ms = now_ms() + 8 * 86_400_000
+    monkeypatch.setattr("streams.log.kafka.log.now_ms", lambda: in_8_days_ms)
+    assert await log.nulls_from("changes", 0) == log.end_offset("changes", 0) == 2
+
+
 async def test_a_clock_that_goes_back_changes_no_order(backend: "Backend") -> None:
     """Offsets rise and records are read in their order, whatever the time says."""
     log = await backend.open()
@@ -274,3 +293,28 @@ async def test_what_waits_at_close_is_written(backend: "Backend") -> None:
     await log.close()
     assert sorted(offset for (offset,) in await asyncio.gather(*pending)) == list(range(20))
     assert len(await everything(await backend.open(), "facts")) == 20
+
+
+async def test_the_head_of_a_partition_goes_when_it_is_told_to(backend: "Backend") -> None:
+    """What is before an offset is gone for every reader, also after a restart; what is behind it stays."""
+    log = await backend.open()
+    await log.append([message("facts", b"%d" % n, b"v") for n in range(10)])
+    await log.append([message("facts", b"other", b"v", partition=1)])
+    assert await log.trim("facts", 0, 4) == 4
+    assert log.start_offset("facts", 0) == 4
+    assert [record.offset for record in await log.read("facts", 0, 0, 100)] == list(range(4, 10))
+    assert await log.trim("facts", 0, 2) == 4, "what is gone already is no error"
+    assert (log.start_offset("facts", 1), log.end_offset("facts", 0)) == (0, 10)
+    await log.close()
+    again = await backend.open()
+    assert again.start_offset("facts", 0) == 4
+    assert [record.key for record in await everything(again, "facts", 0)] == [b"%d" % n for n in range(4, 10)]
+    assert list(await again.append([message("facts", b"10", b"v")])) == [10]
+
+
+async def test_the_last_record_of_a_partition_never_goes(log: Log) -> None:
+    """However far somebody trims, the next offset can be told from what is left."""
+    assert await log.trim("facts", 0, 5) == 0, "of nothing there is nothing to go"
+    await log.append([message("facts", b"%d" % n, b"v") for n in range(3)])
+    assert await log.trim("facts", 0, 99) == 2
+    assert [record.offset for record in await log.read("facts", 0, 0, 100)] == [2]

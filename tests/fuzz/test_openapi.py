@@ -36,6 +36,8 @@ RECONCILE = "GET /api/v1/reconcile/provider"
 INFLUX_HEALTH = "GET /api/v1/admin/usage/influxdb-health"
 POINTS = "GET /api/v1/usage/points"
 REDRIVE = "POST /api/v1/rejected/{partition}/{offset}/redrive"
+RUNS = "/api/v1/admin/cleanup/runs"
+RUN = f"GET {RUNS}/{{run}}"
 CURSOR = cursor_of(("2026-11-20", 0, "a"))
 FIGURES = (
     *(f"/api/v1/usage/{kind}?org=steady" for kind in ("daily", "users", "models")),
@@ -94,6 +96,7 @@ class Fuzzed:
             "to": ["2026-11-30"],
             "partition": [str(row["partition"]) for row in rejected],
             "offset": [str(row["offset"]) for row in rejected],
+            "run": [row["run"] for row in self.get(RUNS)["rows"]],
         }
 
     def shot(self, bodies: Mapping[str, Any], *without: str, key: str = "", written: Any = ()) -> Shot:
@@ -156,6 +159,8 @@ def seeded(found: Fuzzed, account: Account) -> list[Any]:
     found.post("/api/v1/sync", {})
     wait_until(lambda: found.has_settled, 30, "settled")
     wait_until(lambda: found.get("/api/v1/sync")["reports"] != [], 30, "synced")
+    found.post("/api/v1/admin/cleanup", {"days": 36_500})  # nothing is as old as that
+    wait_until(lambda: [row["state"] for row in found.get(RUNS)["rows"]] == ["ended"], 30, "cleaned up")
     return found.figures()
 
 
@@ -187,7 +192,9 @@ def open_round(found: Fuzzed, examples: int, start: int) -> Shot:
     bodies = {**events(STEADY, may_claim_all=False), **SETTINGS, **OPENINGS}
     day = {"org": ["synced"], "day": known["day"]}
     page = {**known, "org": ["steady"], "model": ["m"], "limit": ["2"], "cursor": [CURSOR]}
-    shot = found.shot(bodies, MAKE_KEY, written={REDRIVE: places, RECONCILE: day, POINTS: page})
+    runs = {"run": known["run"]}
+    written = {REDRIVE: places, RECONCILE: day, POINTS: page, RUN: runs}
+    shot = found.shot(bodies, MAKE_KEY, written=written)
     shot.fuzz(examples, start)
     return shot
 

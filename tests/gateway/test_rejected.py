@@ -72,7 +72,7 @@ async def test_places_that_are_not_there(house: House) -> None:
 
 
 async def test_a_redriven_record_is_the_same_bytes_in_its_own_partition(house: House) -> None:
-    """Under its key, with its schema's header, forced only when asked."""
+    """Under its key, with its schema's header, forced only when asked, and then with who asked."""
     wrong = (partition_of(b"gen-1", 4) + 1) % 4
     offset = await reject(house, wrong, b"gen-1", b'{"id":"gen-1","x":1}', ("schema", b"2"), ("force", b"1"))
     path = f"/api/v1/rejected/{wrong}/{offset}/redrive"
@@ -82,7 +82,12 @@ async def test_a_redriven_record_is_the_same_bytes_in_its_own_partition(house: H
     plain, forced = await house.records()
     assert plain.partition == forced.partition == partition_of(b"gen-1", 4)
     assert (plain.key, plain.value, plain.headers) == (b"gen-1", b'{"id":"gen-1","x":1}', (("schema", b"2"),))
-    assert forced.headers == (("schema", b"2"), ("force", b"1"))
+    assert forced.headers == (("schema", b"2"), ("force", b"an administrator without a key"))
+    key = await house.key("", "admin")
+    assert (await house.call("POST", path, key, json={"force": True}))[0] == 202
+    header = dict((await house.records())[-1].headers)["force"]
+    assert header.startswith(b"key_")
+    assert header.decode() != key
 
 
 async def test_what_has_no_key_or_no_bytes_can_not_be_redriven(house: House) -> None:

@@ -43,7 +43,7 @@ DOWNLOAD_S = 300.0
 READY_S = 60.0
 PROBE_S = 2.0
 
-USERS = {"alice": "alice-secret", "bob": "bob-secret", "carol": "carol-secret"}
+USERS = {name: f"{name}-secret" for name in ("alice", "bob", "carol", "dave")}
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _LOGIN = "org.apache.kafka.common.security"
 

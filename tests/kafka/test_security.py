@@ -171,7 +171,15 @@ def broker(tmp_path_factory):
 
 
 RESOURCES = {"Topic": 2, "Group": 3, "TransactionalId": 5}
-OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11}
+OPERATIONS = {
+    "Read": 3,
+    "Write": 4,
+    "Create": 5,
+    "Delete": 6,
+    "Describe": 8,
+    "DescribeConfigs": 10,
+    "AlterConfigs": 11,
+}
 LITERAL, PREFIXED, ALLOW = 3, 4, 3
 
 
@@ -324,6 +332,7 @@ ROLE_OF = {
     "ledger": "User:bob",
     "summaries": "User:alice",
     "points": "User:carol",
+    "jobs": "User:dave",
 }
 
 
@@ -344,6 +353,7 @@ def test_each_role_works_with_the_rights_of_its_own(own_broker, influxdb, tmp_pa
         "ledger": environ_of(tmp_path, by_password(broker, "bob")),
         "summaries": environ_of(tmp_path, by_password(broker, "alice")),
         "points": environ_of(tmp_path, by_password(broker, "carol")),
+        "jobs": environ_of(tmp_path, by_password(broker, "dave")),
     }
     points_at = {"INFLUXDB_URL": influxdb.url, "INFLUXDB_ORG": "o", "INFLUXDB_BUCKET": "points"}
     roles = [plain.role(name, **environ, **points_at) for name, environ in as_whom.items()]
@@ -359,16 +369,26 @@ def test_each_role_works_with_the_rights_of_its_own(own_broker, influxdb, tmp_pa
         gateway.post("/api/v1/organizations", {"id": "acme", "name": "Acme"})
         gateway.assert_books_balance()
         wait_until(lambda: len(influxdb.rows("llm_usage")) == 20, 20, "in InfluxDB", roles[3])
+        wait_until(lambda: cleans(gateway), 20, "led", gateway)
+        runs = "/api/v1/admin/cleanup/runs"
+        wait_until(lambda: gateway.get(runs)["rows"][0]["state"] == "ended", 20, "ended", gateway)
+        told = gateway.get("/api/v1/status")
+        assert (told["roles"]["jobs"], told["cleanup"]["enabled"]) == ("ok", True)
         # The first key closes every door: each role has read it.
         gateway.post("/api/v1/keys", {"rights": "admin"})
         for role in (gateway, *roles[2:]):
             wait_until(lambda role=role: role.get_status("/api/v1/status") == 401, 20, "closed", role)
             assert role.get_status("/readyz") == 200
-        assert [role.stop() for role in roles] == [0, 0, 0, 0]
+        assert [role.stop() for role in roles] == [0, 0, 0, 0, 0]
     finally:
         for role in roles:
             if role.alive:
                 role.kill()
+
+
+def cleans(gateway):
+    """Whether the leader begins a run of the retention job, by its right to write `generations`."""
+    return gateway.request("POST", "/api/v1/admin/cleanup", b"{}", "application/json")[0] == 202
 
 
 def environ_of(directory, values):

@@ -20,6 +20,7 @@ from streams.log.kafka import administration
 from streams.log.kafka.administration import Cluster, Topic, plan_of
 from streams.topics import Rule
 
+ONE_PARTITION = (*topics.SETTINGS_TOPICS, topics.SNAPSHOTS)
 PAGE = Path(__file__).parents[2] / "docs" / "topics.md"
 NAMES = [spec.name for spec in topics.topic_table()]
 DONE, FAILED, WRONG_USE, DIFFERENT = 0, 1, 2, 3
@@ -108,7 +109,7 @@ def test_too_few_replicas_are_only_advice():
 
 def test_counts_of_partitions_that_agree_are_taken_over():
     """Topics with 6 partitions are fine, and what is missing gets as many; asking for 12 is not."""
-    six = {name: (6, 3, {}) for name in NAMES if name not in topics.SETTINGS_TOPICS}
+    six = {name: (6, 3, {}) for name in NAMES if name not in ONE_PARTITION}
     cluster = cluster_of(**six)
     del cluster.topics["usage"]
     plan = plan_of(settings_of(), cluster)

@@ -1,9 +1,15 @@
 """Every row of the decision table: what becomes of a record, and what it does to totals."""
 
-import pytest
+from itertools import pairwise
 
-from streams import records
-from streams.known import Horizon, Known
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from streams import known, records
+from streams.fact import Sweep
+from streams.known import Anything, Balance, Held, Horizon, Known
 from streams.log.partition import partition_of
 from streams.organizations import Change, Organization
 from streams.times import nanoseconds_of
@@ -202,6 +208,147 @@ def test_a_horizon_never_falls() -> None:
     sim.run()
     held = sim.table[b"horizon-0"]
     assert isinstance(held, Horizon) and held.horizon_ns == HORIZON.horizon_ns
+
+
+RUN = replace(HORIZON, phase="started", days=9, partitions=4)
+LATER = Horizon("run-2", HORIZON.cutoff_ns + 5, HORIZON.horizon_ns + 5, "started", 8, 4)
+
+
+def end(sim: Sim, given: Horizon, phase: known.Phase = "ended", error: str = "") -> None:
+    message = records.horizon_message(replace(given, phase=phase), 0, error)
+    sim.append(message.key, message.value, message.headers)
+
+
+def sweeps(sim: Sim) -> list[tuple[str, str]]:
+    """Which runs began and ended, by the facts."""
+    return [(one.run, one.sweep.phase) for one in sim.facts if one.sweep]
+
+
+def horizon_of(sim: Sim) -> Horizon:
+    held = sim.table[b"horizon-0"]
+    assert isinstance(held, Horizon)
+    return held
+
+
+def test_a_run_begins_once_and_ends_once_however_often_that_is_told() -> None:
+    """The facts say when it began and that it ended; a record that comes twice tells nothing new."""
+    sim = Sim()
+    horizon(sim, RUN)
+    horizon(sim, RUN)
+    sim.run()
+    held = horizon_of(sim)
+    assert (held.phase, held.started_ms, held.days, held.partitions) == ("started", NOON_MS, 9, 4)
+    sim.time_ms += 60_000
+    end(sim, held)
+    end(sim, held)
+    end(sim, held, "failed")
+    horizon(sim, RUN)
+    sim.run()
+    assert sweeps(sim) == [("run-1", "started"), ("run-1", "ended")]
+    assert [one.sweep for one in sim.facts if one.sweep] == [
+        Sweep("started", 9, 4, NOON_MS),
+        Sweep("ended", 9, 4, NOON_MS),
+    ]
+    assert horizon_of(sim) == replace(held, phase="ended")
+    assert sim.compacted().run().table == sim.table
+
+
+def test_a_run_that_fails_says_why_and_the_next_one_begins() -> None:
+    """The fact has the error's text; the horizon stays where the failed run put it."""
+    sim = Sim()
+    horizon(sim, RUN)
+    end(sim, RUN, "failed", "disk: é" + "x" * 600)
+    sim.run()
+    failed = sim.facts[-1]
+    assert failed.sweep is not None and failed.sweep.error.startswith("disk: éxxx")
+    assert len(failed.sweep.error.encode()) <= records.ERROR_BYTES_MAX
+    assert horizon_of(sim).phase == "failed"
+    horizon(sim, LATER)
+    sim.run()
+    assert sweeps(sim) == [("run-1", "started"), ("run-1", "failed"), ("run-2", "started")]
+
+
+def test_a_run_that_is_overtaken_never_ends() -> None:
+    """The end of a run that another has overtaken is a horizon record like any other: nothing ends by it."""
+    sim = Sim()
+    horizon(sim, RUN)
+    horizon(sim, LATER)
+    end(sim, RUN)
+    sim.run()
+    assert sweeps(sim) == [("run-1", "started"), ("run-2", "started")]
+    assert sim.fates == ["horizon"] * 4  # the last is the ledger's own: the newest record is the truth again
+    assert (horizon_of(sim).run, horizon_of(sim).phase) == ("run-2", "started")
+    assert sim.compacted().run().table == sim.table
+    end(sim, LATER)
+    assert sweeps(sim.run())[-1] == ("run-2", "ended")
+
+
+def test_a_run_that_keeps_more_days_sweeps_by_its_own_cutoff_under_the_horizon_that_stands() -> None:
+    """A lower horizon is published again as it stands, so that compaction leaves the higher one."""
+    sim = Sim()
+    horizon(sim, LATER)
+    end(sim, LATER)
+    horizon(sim, RUN)
+    sim.run()
+    held = horizon_of(sim)
+    assert (held.run, held.phase, held.cutoff_ns) == ("run-1", "started", RUN.cutoff_ns)
+    assert held.horizon_ns == LATER.horizon_ns == sim.facts[-1].horizon_ns
+    fresh = sim.compacted().run()
+    assert fresh.table == sim.table
+    fresh.post(created_at="2026-11-11T23:59:59Z").run()
+    assert fresh.fates[-2:] == ["expired", "forgotten"]
+
+
+PHASES = st.sampled_from(["", "started", "ended", "failed"])
+HORIZON_RECORDS = st.builds(
+    Horizon,
+    run=st.sampled_from(["a", "b", "c"]),
+    cutoff_ns=st.integers(0, 3),
+    horizon_ns=st.integers(0, 5),
+    phase=PHASES,
+    days=st.integers(0, 2),
+    partitions=st.just(1),
+    started_ms=st.integers(0, 2),
+)
+
+
+@given(st.lists(HORIZON_RECORDS, max_size=8))
+def test_under_whatever_records_a_horizon_never_falls_and_compaction_keeps_it(given: list[Horizon]) -> None:
+    """It is the highest of all that were told, at each step; a run ends at most once, and after it began."""
+    sim = Sim()
+    highest_ns = 0
+    for one in given:
+        sim.time_ms += 1
+        horizon(sim, one)
+        sim.run()
+        highest_ns = max(highest_ns, one.horizon_ns)
+        assert horizon_of(sim).horizon_ns == highest_ns
+        assert all(fact.horizon_ns is not None and fact.horizon_ns <= highest_ns for fact in sim.facts)
+        fresh = sim.compacted().run()
+        assert fresh.table == sim.table
+    for before, after in pairwise(fact for fact in sim.facts if fact.sweep):
+        assert before.sweep and after.sweep
+        if after.sweep.phase != "started":
+            assert (before.run, before.sweep.phase) == (after.run, "started")
+        assert (before.horizon_ns or 0) <= (after.horizon_ns or 0)
+
+
+MOMENTS = st.integers(0, 2**63 - 1)
+
+
+@given(MOMENTS, st.none() | MOMENTS, st.booleans())
+def test_the_latest_date_is_read_from_the_value_s_bytes_as_decoding_finds_it(
+    latest_ns: int, dated_ns: int | None, opening: bool
+) -> None:
+    """Of what is known of an id the sweep reads only that; what has no age has none by either way."""
+    sim = Sim().post(cost="0.02").run()
+    held = sim.table[b"gen-1"]
+    assert isinstance(held, Known)
+    held = replace(held, latest_ns=latest_ns, dated_ns=dated_ns, opening=opening)
+    ageless: list[Anything] = [RUN, Balance("day", "acme", "2026-11-20", "", "", "", 1, 0, 0, 0, 0, 0, 0)]
+    assert known.latest_ns_of(known.encode(held)) == latest_ns
+    assert known.latest_ns_of(known.encode(Held(held))) == latest_ns
+    assert [known.latest_ns_of(known.encode(one)) for one in ageless] == [None, None]
 
 
 def test_an_opening_balance_counts_once_and_a_newer_one_replaces_it() -> None:

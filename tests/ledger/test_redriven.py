@@ -22,7 +22,8 @@ def test_a_winner_that_came_too_late_can_be_redriven() -> None:
     assert [one.fate for one in facts][:4] == ["counted", "superseded", "forgotten", "expired"]
     kept = sim.rejected[-1]
     record = Record(kept.topic, 0, 0, NOON_MS, kept.key, kept.value, kept.headers)
-    message = again(record, True, 1)
+    message = again(record, "key_1f2e", 1)
     sim.append(message.key, message.value, message.headers)
     sim.run()
     assert sim.fates[-1] == "counted"
+    assert (sim.facts[-1].reason, sim.facts[-1].detail) == ("forced", "counted by force, for key_1f2e")

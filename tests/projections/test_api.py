@@ -295,4 +295,5 @@ def test_every_route_notes_the_parameters_it_knows():
         for route in routes(None, None, None, None)
     }
     days, org = ["org", "from", "to"], ["org"]
-    assert list(noted.values()) == [days, days, days, [*days, "model", "limit", "cursor"], org, org, [], days]
+    pages = [*days, "model", "limit", "cursor"]
+    assert list(noted.values()) == [days, days, days, pages, org, org, [], days, ["limit"], []]

@@ -32,7 +32,7 @@ async def test_views_of_the_same_topics_read_them_once(database, log):
     """All that follows the facts has one follower, the settings another."""
     assert await names(database, log) == [
         ["organizations"],
-        ["summaries", "conflicts", "processed", "points"],
+        ["summaries", "conflicts", "cleanup", "processed", "points"],
     ]
 
 
@@ -46,6 +46,6 @@ async def test_a_view_that_is_far_behind_keeps_the_others_from_nothing(database,
     monkeypatch.setattr(views, "APART_RECORDS", FACTS - 1)
     assert await names(database, log) == [
         ["organizations"],
-        ["summaries", "conflicts", "processed"],
+        ["summaries", "conflicts", "cleanup", "processed"],
         ["points"],
     ]

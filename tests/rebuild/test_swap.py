@@ -164,7 +164,7 @@ def test_an_end_while_it_is_finished_leaves_a_rebuild_that_can_be_finished(tmp_p
 
 def test_every_table_of_a_view_belongs_to_one_part():
     """What a swap replaces and what a proof compares is all that is made from the log."""
-    kept = {"positions", "processed_generation_cleanup_log"}
+    kept = {"positions"}
     assert sorted(tables_of(plan.PARTS)) == sorted(set(schema.TABLES) - kept)
 
 

@@ -84,7 +84,7 @@ def plan_of(
     missing: list[TopicSpec] = []
     found: list[Difference] = []
     for spec in topics.topic_table(wanted):
-        if spec.store == "ledger" and raised is not None:
+        if spec.store == "ledger" and spec.name != topics.SNAPSHOTS and raised is not None:
             spec = _roomier(spec, raised)
         name = prefix + spec.name
         if name in cluster.topics:

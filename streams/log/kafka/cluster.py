@@ -26,7 +26,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.admin import DescribeGroupsRequest
+from aiokafka.protocol.admin import DeleteRecordsRequest, DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -125,6 +125,21 @@ class Cluster:
                 _check(code, name, partition)
                 found[name.removeprefix(self._prefix), partition] = rest[-1] if rest[-1] != [] else 0
         return found
+
+    async def delete_before(self, place: Place, offset: int) -> int:
+        """Have its leader delete what a partition has before an offset; where it begins then."""
+        name, partition = self.name(place[0]), place[1]
+        timeout_ms = int(self._deadline_s * 1000) // ATTEMPTS_A_DEADLINE
+
+        async def ask() -> int:
+            [(node, _)] = self._by_leader([place]).items()
+            request = DeleteRecordsRequest([(name, [(partition, offset)])], timeout_ms)
+            response = await self._client.send(node, request)
+            [(_, [(_, start, code, *_)], *_)] = response.topics
+            _check(code, name, partition)
+            return int(start)
+
+        return await self._within(lambda: self._again(ask), "deleting records")
 
     async def committed(self, group: str, place: Place) -> int | None:
         """The offset that a group has committed; None when it has none."""

@@ -28,15 +28,17 @@ from weakref import WeakSet
 
 from aiokafka.errors import KafkaError
 
-from streams.clock import monotonic_s
+from streams.clock import monotonic_s, now_ms
 from streams.errors import LogError, LogMismatch, LogUnavailable, UnknownTopic
-from streams.log.interface import Message, Record, TopicSpec
+from streams.log.ends import last_record
+from streams.log.interface import Message, Record, TopicSize, TopicSpec
 from streams.log.kafka.appender import Appender
 from streams.log.kafka.cluster import EARLIEST, LATEST, Cluster, GroupMember
 from streams.log.kafka.places import Ends
 from streams.log.kafka.slices import Slice
 from streams.log.kafka.writer import KafkaWriter, open_writer
 from streams.settings import Settings
+from streams.topics import NULLS_STAND_MS
 
 Place = tuple[str, int]
 
@@ -49,6 +51,7 @@ OWN_VISIBLE_S = 1.0
 # With several brokers the slowest answer is waited for: none may hold the others back for long.
 SEVERAL_BROKERS_MS = 50
 IDENTITY_CHECK_S = 4.0
+CLOCKS_APART_MS = 3_600_000
 
 
 async def open_log(settings: Settings, topics: Sequence[TopicSpec]) -> "KafkaLog":
@@ -59,13 +62,17 @@ async def open_log(settings: Settings, topics: Sequence[TopicSpec]) -> "KafkaLog
         await cluster.open(names)
         for spec in topics:
             _check_partitions(cluster, spec)
-        log = KafkaLog(settings, cluster, topics, await cluster.identity(names))
+        log = KafkaLog(settings, cluster, topics, await cluster.identity(_identifying(topics)))
         await log.refresh(names)
         await log.read_starts([(spec.name, n) for spec in topics for n in range(spec.partitions)])
     except BaseException:
         await cluster.close()
         raise
     return log
+
+
+def _identifying(topics: Iterable[TopicSpec]) -> list[str]:
+    return [spec.name for spec in topics if spec.identifies]
 
 
 async def partitions_there(settings: Settings, topic: str) -> int:
@@ -186,6 +193,35 @@ class KafkaLog:
         """Ask where these partitions begin."""
         for place, start in (await self._cluster.offsets(places, EARLIEST)).items():
             self._ends[place].start = start
+
+    async def trim(self, topic: str, partition: int, offset: int) -> int:
+        """Remove the records before an offset, never the last; where the partition begins then."""
+        ends = self._place(topic, partition)
+        await self.refresh([topic])
+        await self.read_starts([(topic, partition)])
+        newest = await last_record(self, topic, partition)
+        below = ends.start if newest is None else min(offset, newest.offset)
+        if below > ends.start:
+            ends.start = await self._cluster.delete_before((topic, partition), below)
+        return ends.start
+
+    async def size(self, topic: str) -> TopicSize:
+        """The offsets there are: what compaction has removed between them is counted too."""
+        await self.refresh([topic])
+        places = self._places([topic])
+        await self.read_starts(places)
+        return TopicSize(sum(self.end_offset(*place) - self.start_offset(*place) for place in places))
+
+    async def nulls_from(self, topic: str, partition: int) -> int:
+        """The brokers keep a null for so long after it was written; their clocks are not ours."""
+        place = topic, partition
+        self._place(topic, partition)
+        since_ms = now_ms() - NULLS_STAND_MS + CLOCKS_APART_MS
+        found = (await self._cluster.offsets([place], since_ms))[place]
+        if found >= 0:
+            return found
+        await self.refresh([topic])  # everything is older
+        return self.end_offset(topic, partition)
 
     def _places(self, topics: Iterable[str]) -> list[Place]:
         return [(topic, n) for topic in topics for n in range(self.partitions(topic))]
@@ -358,7 +394,7 @@ class KafkaLog:
         while not self._closed:
             await asyncio.sleep(IDENTITY_CHECK_S)
             try:
-                now = await self._cluster.identity(list(self._specs))
+                now = await self._cluster.identity(_identifying(self._specs.values()))
             except LogUnavailable:
                 continue
             except UnknownTopic as error:

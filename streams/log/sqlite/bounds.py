@@ -48,5 +48,21 @@ class Bounds(msgspec.Struct, frozen=True):
     check_bytes: int = 64 * MIB
     """Their bytes."""
 
+    compaction_ms: int = 10
+    """What a transaction of compaction should take, with its fsync and the copy into the file: so long a
+    producer may have to wait for it. One that took longer is followed by one of half the pages."""
+
+    compaction_share: float = 0.25
+    """Of the time, what compaction works: the rest belongs to those who are waited for."""
+
+    compaction_records: int = 500
+    """Records that compaction reads, or removes, between two turns of the event loop: some 3 ms."""
+
+    compaction_bytes: int = MIB
+    """Their bytes, when it reads them."""
+
+    compaction_looked_at: int = 4_000
+    """Records that one statement looks through, in a thread: some 10 ms."""
+
     poll_ms: int = 50
     """How often a read-only log looks for what another process has written."""

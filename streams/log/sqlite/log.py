@@ -16,30 +16,33 @@ open it `read_only` meanwhile.
 | transaction   | one transaction of a file                                              |
 | committer     | group commit: who waits, who shares an fsync, what an error means      |
 | tail          | the newest records in memory                                           |
-| compaction    | what may leave a partition                                             |
+| compaction    | what may leave a partition, piece by piece                             |
+| newest        | the newest offset of each key, for a pass of compaction                |
+| trimming      | the head of a partition goes, by order                                 |
 | records       | a record as a row, with its checksum                                   |
 | copy          | copies of the files while they are written; a log made of copies       |
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from streams import faultpoints
 from streams.clock import Clock, monotonic_s, now_ms
 from streams.errors import LogError, UnknownTopic
-from streams.log.interface import Headers, Message, Record, TopicSpec
-from streams.log.sqlite import compaction
+from streams.log.interface import Headers, Message, Record, TopicSize, TopicSpec
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.committer import Committer
+from streams.log.sqlite.compaction import Compactor
 from streams.log.sqlite.lock import Lock
 from streams.log.sqlite.opening import WRITERS_STORE, Opened, directory_of, open_to_read, open_to_write
 from streams.log.sqlite.records import encode_headers, size_of
 from streams.log.sqlite.store import Store
-from streams.log.sqlite.transaction import Partition, Transaction, WriterKey
+from streams.log.sqlite.transaction import Cleaned, Partition, Transaction, WriterKey
 from streams.syncing import run_in_thread
 
-Sweep = Callable[[Transaction], int]
+_READ_ONLY = "the log is open for reading only: send the command to the service"
 
 
 async def open_log(
@@ -130,10 +133,19 @@ class SqliteLog:
         self._committers = {
             name: Committer(store, bounds, clock, self._wake, self._fail) for name, store in stores.items()
         }
+        self._compactors = {
+            name: Compactor(store, self._committers[name], bounds, self._scans, self._check_open)
+            for name, store in stores.items()
+        }
 
     @property
     def identity(self) -> str:
         return self._identity
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return next(iter(self._stores.values())).path.parent
 
     def partitions(self, topic: str) -> int:
         return self._spec(topic).partitions
@@ -223,16 +235,61 @@ class SqliteLog:
             except TimeoutError:
                 continue
 
-    async def compact(self, topic: str) -> int:
-        """Superseded records of a compacted topic, or those older than its retention; how many went."""
+    async def trim(self, topic: str, partition: int, offset: int) -> int:
+        """Remove the records before an offset, never the last; where the partition begins then."""
+        _, found = self._partition(topic, partition)
+        await self._compactor(self._spec(topic).store).trim(found, offset)
+        return found.first
+
+    async def nulls_from(self, topic: str, partition: int) -> int:
+        """Compaction removes only nulls that a whole pass before it has seen, below where that ended."""
+        return self._partition(topic, partition)[1].compacted_below
+
+    async def compact(self, topic: str, below: Mapping[int, int] | None = None) -> int:
+        """Superseded records of a compacted topic, or those older than its retention; how many went.
+
+        With `below`, only what stands before an offset is judged in each partition, and a partition that it
+        does not name is left alone: so far its readers have it for good.
+        """
         spec = self._spec(topic)
+        compactor = self._compactor(spec.store)
         removed = 0
         for number in range(spec.partitions):
-            store, partition = self._partition(topic, number)
-            committer = self._committer(spec.store)
-            for sweep in await self._sweeps(spec, store, partition):
-                removed += await _sweep(committer, sweep)
+            _, partition = self._partition(topic, number)
+            if spec.compacted and (below is None or number in below):
+                horizon = self._horizon(spec, partition)
+                if below is not None:
+                    horizon = min(horizon, below[number])
+                removed += await compactor.compact(partition, horizon, self._clock())
+            if spec.retention_ms is not None:
+                removed += await compactor.expire(partition, self._clock() - spec.retention_ms)
         return removed
+
+    async def shrink(self) -> int:
+        """Give the free pages of every file back, save some that stay for what comes; how many bytes."""
+        self._check_open()
+        return sum([await compactor.shrink() for compactor in self._compactors.values()])
+
+    async def size(self, topic: str) -> TopicSize:
+        """By offsets, by what the last pass left, and by the average of some rows."""
+        records = size_bytes = appended = 0
+        times_ms = []
+        for number in range(self._spec(topic).partitions):
+            store, partition = self._partition(topic, number)
+            cleaned = store.cleaned.get((topic, number), Cleaned())
+            new = partition.next - max(partition.first, cleaned.below)
+            records += cleaned.kept + new
+            appended += new
+            size_bytes += int((cleaned.kept + new) * store.row_bytes(partition))
+            times_ms.append(cleaned.done_ms)
+        return TopicSize(records, size_bytes, appended, min(times_ms))
+
+    def _horizon(self, spec: TopicSpec, partition: Partition) -> int:
+        """Up to where records may be judged."""
+        if not spec.taken_by:
+            return partition.next
+        # What its reader has not taken yet has a fate to come, whatever is newer under its key.
+        return self._progress(spec.taken_by, spec.name, partition.number) or partition.first
 
     async def close(self) -> None:
         """Finish what waits, close the files, let go of the lock. Closing twice does nothing more."""
@@ -242,6 +299,8 @@ class SqliteLog:
         self._stopped = self._stopped or LogError("the log is closed")
         self._wake()
         try:
+            for compactor in self._compactors.values():
+                await compactor.close()
             await asyncio.to_thread(self._scans.shutdown)
             for committer in self._committers.values():
                 await committer.close()
@@ -251,28 +310,6 @@ class SqliteLog:
         finally:
             if self._lock is not None:
                 self._lock.release()
-
-    async def _sweeps(self, spec: TopicSpec, store: Store, partition: Partition) -> Sequence[Sweep]:
-        """What there is to do for a partition. Its records are verified up to where they are judged."""
-        sweeps: list[Sweep] = []
-        if spec.compacted:
-            horizon = partition.next
-            if spec.taken_by:
-                # What its reader has not taken yet has a fate to come, whatever is newer under its key.
-                horizon = self._progress(spec.taken_by, spec.name, partition.number) or partition.first
-            await self._verify(store, partition, horizon)
-            sweeps.append(lambda tx: compaction.compact(tx, partition, horizon))
-        if spec.retention_ms is not None:
-            before_ms = self._clock() - spec.retention_ms
-            sweeps.append(lambda tx: compaction.expire(tx, partition, before_ms))
-        return sweeps
-
-    async def _verify(self, store: Store, partition: Partition, end: int) -> None:
-        offset = partition.first
-        while offset < end:
-            self._check_open()
-            offset = store.read_file(partition, offset, self._bounds.slice_records)[-1].offset + 1
-            await asyncio.sleep(0)
 
     def _spec(self, topic: str) -> TopicSpec:
         self._check_open()
@@ -313,7 +350,12 @@ class SqliteLog:
         try:
             return self._committers[store]
         except KeyError:
-            raise LogError("the log is open for reading only: send the command to the service") from None
+            raise LogError(_READ_ONLY) from None
+
+    def _compactor(self, store: str) -> Compactor:
+        if store not in self._compactors:
+            raise LogError(_READ_ONLY)
+        return self._compactors[store]
 
     def _check_open(self) -> None:
         if self._stopped is not None:
@@ -356,12 +398,3 @@ async def _write(
         end = start + slice_records
         offsets += tx.write(messages[start:end], headers[start:end])
     return offsets
-
-
-async def _sweep(committer: Committer, sweep: Sweep) -> int:
-    """One long statement, in a transaction of its own or others', off the event loop."""
-
-    async def work(tx: Transaction) -> int:
-        return await committer.in_thread(lambda: sweep(tx))
-
-    return await committer.run(work)

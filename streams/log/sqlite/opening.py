@@ -15,7 +15,7 @@ from streams.errors import LogDamaged, LogError, LogMismatch
 from streams.log.interface import TopicSpec
 from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.check import Found, inspect
-from streams.log.sqlite.schema import RESTORE, TABLES, connect, log_error, records_table
+from streams.log.sqlite.schema import COMPACTION_TABLE, RESTORE, TABLES, connect, log_error, records_table
 from streams.log.sqlite.store import Store
 
 WRITERS_STORE = "ledger"
@@ -113,6 +113,7 @@ def _prepare(
         if found is None:
             for statement in TABLES:
                 connection.execute(statement)
+        connection.execute(COMPACTION_TABLE)
         _set_meta(connection, "identity", identity)
         if stores:
             _set_meta(connection, "stores", ",".join(stores))

@@ -6,6 +6,7 @@
 | commits        | one row: how many commits the file has had                                   |
 | partitions     | first and next offset of each partition, and how far it has been compacted   |
 | writers        | the epoch and committed source offset of each writer                         |
+| compaction     | the last whole pass over each partition: how far, what it left, when         |
 | <topic>-<n>    | the records of a partition, by offset; appended at the end only              |
 """
 
@@ -19,6 +20,17 @@ from streams.errors import LogDamaged, LogError, LogFull
 APPLICATION_ID = 0x67656E6C  # "genl"
 FORMAT = 1
 PAGE_BYTES = 16_384
+
+# Came later: a file that lacks it gets it when it is opened to be written.
+COMPACTION_TABLE = """
+    CREATE TABLE IF NOT EXISTS compaction (
+        id INTEGER PRIMARY KEY,
+        below INTEGER NOT NULL,
+        kept INTEGER NOT NULL,
+        done_ms INTEGER NOT NULL,
+        crc INTEGER NOT NULL
+    ) STRICT
+"""
 
 TABLES = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
@@ -91,6 +103,8 @@ def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
     """
     # Rows are a few hundred bytes and only appended: larger pages cost a fifth less. Counts for a new file.
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    # Also for a new file only: free pages can be given back, a few at a time.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LogError(f"{path}: this file system can't hold SQLite's WAL (journal mode {mode!r})")

@@ -10,6 +10,7 @@ committed.
     tx.seal(written_bytes=7); store.commit(); tx.publish()
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,23 @@ from streams.log.sqlite.bounds import Bounds
 from streams.log.sqlite.marks import Mark, Marks
 from streams.log.sqlite.schema import RESTORE, connect, log_error, table_of
 from streams.log.sqlite.tail import Tail
-from streams.log.sqlite.transaction import Partition, Place, Progress, Transaction, WriterKey, load_progress
+from streams.log.sqlite.transaction import (
+    Cleaned,
+    Partition,
+    Place,
+    Progress,
+    Transaction,
+    WriterKey,
+    load_cleaned,
+    load_progress,
+)
 
 # What a commit writes besides its records: the pages that hold the counters and the tail of each table.
 COMMIT_BYTES = 16_384
+# Rows from either end whose size stands for all.
+SAMPLE = 100
+# Of records: their offsets, as a list of numbers in JSON, are one parameter.
+AMONG = 'WHERE "offset" IN (SELECT value FROM json_each(?))'
 
 
 class Store:
@@ -47,6 +61,7 @@ class Store:
             self.commits: int = self.reader.execute("SELECT count FROM commits").fetchone()[0]
             self.partitions: dict[Place, Partition] = load_partitions(self.reader)
             self.progress: dict[WriterKey, Progress] = load_progress(self.reader)
+            self.cleaned: dict[Place, Cleaned] = load_cleaned(self.reader, self.partitions.values())
         self._by_id = sorted(self.partitions.values(), key=lambda partition: partition.id)
         self.mark()
 
@@ -83,10 +98,25 @@ class Store:
             self.tail.follow(place, found)
         return found
 
-    def read_file(self, partition: Partition, offset: int, limit: int) -> Sequence[Record]:
+    def read_file(
+        self, partition: Partition, offset: int, limit: int, bytes_max: int | None = None
+    ) -> Sequence[Record]:
         """As `read`, past the memory: every record from the disk, verified."""
+        try:
+            return self._read_file(partition, offset, limit, bytes_max)
+        except LogDamaged:
+            # Perhaps the process that writes has removed records since we looked where they begin.
+            self.refresh()
+            now = self.partitions[partition.topic, partition.number]
+            if (now.first, now.is_dense) == (partition.first, partition.is_dense):
+                raise
+            return self._read_file(now, offset, limit, bytes_max)
+
+    def _read_file(
+        self, partition: Partition, offset: int, limit: int, bytes_max: int | None
+    ) -> Sequence[Record]:
         sql = partition.select + ' WHERE "offset" >= ? AND "offset" < ? ORDER BY "offset" LIMIT ?'
-        start = max(offset, partition.first)
+        start = max(offset, partition.first, partition.head)
         dense_from = start if partition.is_dense else None
         place = f"{partition.topic}/{partition.number}"
         with self.errors(place):
@@ -97,7 +127,7 @@ class Store:
                     partition.topic,
                     partition.number,
                     partition.seed,
-                    self._bounds.read_bytes,
+                    bytes_max or self._bounds.read_bytes,
                     dense_from,
                 )
             finally:
@@ -113,6 +143,25 @@ class Store:
             rows = self._scanner.execute(sql, (key, partition.next)).fetchall()
             found = records.decode(rows, partition.topic, partition.number, partition.seed, 1)
         return found[0] if found else None
+
+    def verify(self, partition: Partition, offsets: Sequence[int]) -> None:
+        """These records have their checksums."""
+        with self.errors(f"{partition.topic}/{partition.number}"):
+            for row in self.reader.execute(f"{partition.select} {AMONG}", (json.dumps(offsets),)):
+                records.verify(partition.seed, *row)
+
+    def row_bytes(self, partition: Partition) -> float:
+        """What a row takes on average, by the oldest ones and the newest."""
+        size = "24 + length(headers) + coalesce(length(key), 0) + coalesce(length(value), 0)"
+        ends = [
+            f'SELECT * FROM (SELECT {size} AS bytes FROM {partition.table} ORDER BY "offset" {end})'
+            for end in (f"LIMIT {SAMPLE}", f"DESC LIMIT {SAMPLE}")
+        ]
+        with self.errors():
+            (average,) = self.reader.execute(
+                f"SELECT avg(bytes) FROM ({' UNION ALL '.join(ends)})"
+            ).fetchone()
+        return average or 0.0
 
     def begin(self, time_ms: int) -> Transaction:
         """Start the one transaction there may be."""

@@ -39,6 +39,7 @@ class Tail:
         self._bytes_left = bytes_max
         self._pieces: deque[Piece] = deque()
         self._by_place: dict[Place, deque[Piece]] = {}
+        self._below: dict[Place, int] = {}
 
     def extend(self, place: Place, records: Sequence[Record], size_bytes: int) -> None:
         """Add what was committed to a partition."""
@@ -61,15 +62,19 @@ class Tail:
             self.forget()
         self.extend(place, records, sum(map(weight_of, records)))
 
+    def forget_below(self, place: Place, offset: int) -> None:
+        """Records below an offset were removed from the file: what is left of them is read there."""
+        self._below[place] = max(offset, self._below.get(place, 0))
+
     def forget(self) -> None:
-        """Drop everything: records were removed from the file."""
+        """Drop everything."""
         while self._pieces:
             self._drop_oldest()
 
     def read(self, place: Place, offset: int, limit: int, bytes_max: int) -> Sequence[Record] | None:
         """Records from an offset on, at least one; None when that offset is not here."""
         pieces = self._by_place.get(place)
-        if not pieces or offset < pieces[0].records[0].offset:
+        if not pieces or offset < max(pieces[0].records[0].offset, self._below.get(place, 0)):
             return None
         found: list[Record] = []
         for piece in pieces:

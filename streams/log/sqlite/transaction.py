@@ -5,7 +5,7 @@ rolled back leaves nothing behind.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -31,14 +31,26 @@ class Partition(msgspec.Struct, eq=False):
     first: int = 0
     next: int = 0
     compacted_below: int = 0
+    #: In memory only, and set before records are removed: on a slow disk a reader may see that they have
+    #: gone before the transaction is published. Nothing before `head` is read any more.
+    has_gaps: bool = False
+    head: int = 0
 
     @property
     def is_dense(self) -> bool:
-        return self.compacted_below == 0
+        return self.compacted_below == 0 and not self.has_gaps
 
     @property
     def select(self) -> str:
         return f'SELECT "offset", time_ms, key, value, headers, crc FROM {self.table}'
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """The last whole pass of compaction of a partition: up to where, how many records stay below, when."""
+
+    below: int = 0
+    kept: int = 0
+    done_ms: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -61,6 +73,7 @@ class Owner(Protocol):
 
     partitions: "dict[Place, Partition]"
     progress: dict[WriterKey, Progress]
+    cleaned: dict[Place, Cleaned]
     tail: Tail
 
     def published(self, written_bytes: int) -> None: ...
@@ -102,7 +115,8 @@ class Transaction:
         self._changed: dict[Place, Changed] = {}
         self._progress: dict[WriterKey, Progress] = {}
         self._endings: list[tuple[Place, Ending]] = []
-        self._forgets = False
+        self._cleaned: dict[Place, Cleaned] = {}
+        self._forgotten: dict[Place, int] = {}
 
     def change(self, place: Place) -> Changed:
         """The partition's state as this transaction will leave it."""
@@ -129,9 +143,17 @@ class Transaction:
             self._endings.append((place, ending))
         return offsets
 
-    def forget_tail(self) -> None:
+    def forget_tail(self, partition: Partition, below: int) -> None:
         """Records are removed: what is kept of them in memory goes too, when this is committed."""
-        self._forgets = True
+        self._forgotten[partition.topic, partition.number] = below
+
+    def clean(self, partition: Partition, cleaned: Cleaned) -> None:
+        """Write down that a whole pass has been made."""
+        row = (partition.id, *msgspec.structs.astuple(cleaned))
+        self.connection.execute(
+            "INSERT OR REPLACE INTO compaction VALUES (?, ?, ?, ?, ?)", (*row, _crc_of(row))
+        )
+        self._cleaned[partition.topic, partition.number] = cleaned
 
     def take_over(self, key: WriterKey) -> int:
         """A new epoch for a writer: every commit of an older one will be refused."""
@@ -168,8 +190,9 @@ class Transaction:
             partition.next = changed.next
             partition.first = changed.first
             partition.compacted_below = changed.compacted_below
-        if self._forgets:
-            self._owner.tail.forget()
+        for place, below in self._forgotten.items():
+            self._owner.tail.forget_below(place, below)
+        self._owner.cleaned.update(self._cleaned)
         for place, ending in self._endings:
             self._owner.tail.extend(place, ending.records, ending.size_bytes)
         self._owner.progress.update(self._progress)
@@ -204,5 +227,23 @@ def _progress(row: _ProgressRow) -> tuple[WriterKey, Progress]:
     return key, progress
 
 
+def load_cleaned(connection: sqlite3.Connection, partitions: Iterable[Partition]) -> dict[Place, Cleaned]:
+    """The last whole pass over each partition; none in a file that was made before they were written down."""
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'compaction'").fetchall():
+        return {}
+    places = {partition.id: (partition.topic, partition.number) for partition in partitions}
+    found = {}
+    for *row, crc in connection.execute("SELECT id, below, kept, done_ms, crc FROM compaction"):
+        number_id, below, kept, done_ms = row
+        if _crc_of(tuple(row)) != crc:
+            raise Damage(below, f"the last compaction of partition {number_id} does not have its checksum")
+        found[places[number_id]] = Cleaned(below, kept, done_ms)
+    return found
+
+
 def _crc(key: WriterKey, progress: Progress) -> int:
-    return crc32(msgspec.msgpack.encode((key, progress.epoch, progress.offset)))
+    return _crc_of((key, progress.epoch, progress.offset))
+
+
+def _crc_of(row: tuple[object, ...]) -> int:
+    return crc32(msgspec.msgpack.encode(row))
