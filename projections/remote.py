@@ -55,8 +55,8 @@ def cleanup_old_processed_generations(
     """Forget ids older than so many days (CLEANUP_RETENTION_DAYS unless given), and wait till it is done.
 
     The seeds' dictionary of the run: `success`, `records_deleted`, `organization_breakdown` and the rest,
-    costs as `Decimal`. A run that fails says so in it; one that can't begin, or takes longer than `timeout_s`,
-    is a `GenledgerError`.
+    costs as `Decimal`. A run that fails says so in it; one that can't begin, or takes longer than
+    `timeout_s`, is a `GenledgerError`.
     """
     with closing(_service()) as service:
         begun = _asked(service, "POST", "/api/v1/admin/cleanup", {"days": days})

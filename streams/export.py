@@ -2,7 +2,8 @@
 
     scope = Scope(organization="acme", month="2026-11")
     ranges = await ranges_of(log)
-    header = header_of(scope, log.identity, ranges, await facts_from_ms(log, [one.partition for one in ranges]))
+    begun_ms = await facts_from_ms(log, [one.partition for one in ranges])
+    header = header_of(scope, log.identity, ranges, begun_ms)
     async for batch in batches(log, ranges, scope, limit=1000):
         for row in batch.rows: ...                       # a line of the export
 
@@ -148,9 +149,7 @@ def seen_by(fact: Fact, organization: str) -> Fact:
     return msgspec.structs.replace(fact, **changes) if changes else fact
 
 
-def header_of(
-    scope: Scope, identity: str, ranges: Sequence[Range], facts_from_ms: int | None = None
-) -> Row:
+def header_of(scope: Scope, identity: str, ranges: Sequence[Range], facts_from_ms: int | None = None) -> Row:
     """The first line: what this is an export of, how much of the log it read, and from when it has facts."""
     return {
         "export": NAME,

@@ -102,7 +102,7 @@ class Sweep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One decision. `reason` names why a record was not taken, or `forced`; `detail` explains it to a person."""
+    """One decision. `reason` names why a record was not taken, or `forced`; `detail` explains it."""
 
     fate: Fate
     id: str

@@ -124,11 +124,12 @@ def counted(record: Record, here: Here, prev: int, number: int) -> tuple[Fact, K
 
 def _horizon(known: Anything | None, record: Record, here: Here) -> Decision:
     fresh = records.horizon_of(record)
-    if fresh.started_ms == 0:
+    is_new = fresh.started_ms == 0  # else it is the ledger's own: a run that it has told of before
+    if is_new:
         fresh = replace(fresh, started_ms=record.time_ms)
     after, sweep = fresh, None
     if isinstance(known, Horizon):
-        after = _moved(known, fresh)
+        after = _moved(known, fresh, is_new)
         sweep = after.phase if (after.run, after.phase) != (known.run, known.phase) else None
     elif fresh.phase == "started":
         sweep = fresh.phase
@@ -137,13 +138,14 @@ def _horizon(known: Anything | None, record: Record, here: Here) -> Decision:
     return Decision("horizon", after, publish=publish, retention=after, sweep=told or None)
 
 
-def _moved(known: Horizon, given: Horizon) -> Horizon:
+def _moved(known: Horizon, given: Horizon, is_new: bool) -> Horizon:
     """The horizon after one more record of it: a new run begins, or the one there is ends."""
     horizon_ns = max(known.horizon_ns, given.horizon_ns)
     if given.run == known.run:
         phase = given.phase if known.phase == "started" else known.phase
         return replace(known, phase=phase, horizon_ns=horizon_ns)
-    if given.phase != "started":  # the end of a run that another one has overtaken
+    # The end of a run that another one has overtaken, or its beginning told once more.
+    if given.phase != "started" or (not is_new and given.started_ms <= known.started_ms):
         return replace(known, horizon_ns=horizon_ns)
     return replace(given, horizon_ns=horizon_ns)
 

@@ -37,6 +37,8 @@
 | genledger_points_refused_total                  | raw points that it refused, kept on the log         |
 | genledger_reconcile_last_timestamp_seconds      | when the views were last compared with InfluxDB     |
 | genledger_reconcile_differences                 | what that comparison found: 0 when they agree       |
+| genledger_trim_last_timestamp_seconds           | when old facts were last to go behind a snapshot    |
+| genledger_trim_differences                      | 1 when that snapshot did not hold: nothing went     |
 | genledger_webhook_secrets_stale                 | 1 while changed webhook secrets can't be used       |
 | genledger_build_info{version,python}            | 1                                                   |
 | genledger_http_requests_total{route,method,status} | requests, by the route's template                |

@@ -184,7 +184,7 @@ def _require_digest(aside: Aside, plan: Plan) -> None:
 
 
 def is_behind(plan: Plan, aside: Aside) -> bool:
-    """Whether any of the plan's views has not come to its stop: to start readers for nothing takes a second."""
+    """Whether any of the plan's views is not at its stop yet: to start readers for nothing takes a second."""
     positions, names = aside.positions(), {view.name for view in plan.views}
     return any(
         offset > positions.get(place, START).usage_offset

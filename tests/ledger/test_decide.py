@@ -268,6 +268,22 @@ def test_a_run_that_fails_says_why_and_the_next_one_begins() -> None:
     assert sweeps(sim) == [("run-1", "started"), ("run-1", "failed"), ("run-2", "started")]
 
 
+def test_a_run_that_is_overtaken_does_not_begin_again() -> None:
+    """Its beginning was published again, for its horizon was too low: by then another run has begun."""
+    sim = Sim()
+    horizon(sim, replace(RUN, run="run-0", horizon_ns=RUN.horizon_ns + 1))
+    for run in ("run-1", "run-2"):  # side by side: the ledger's word on the first comes after the second
+        message = records.horizon_message(replace(RUN, run=run, started_ms=0), 0)
+        sim.append(message.key, message.value, message.headers)
+    sim.run()
+    assert [(one.run, one.sweep.phase) for one in sim.facts if one.sweep] == [
+        ("run-0", "started"),
+        ("run-1", "started"),
+        ("run-2", "started"),
+    ]
+    assert horizon_of(sim).run == "run-2"
+
+
 def test_a_run_that_is_overtaken_never_ends() -> None:
     """The end of a run that another has overtaken is a horizon record like any other: nothing ends by it."""
     sim = Sim()

@@ -264,7 +264,7 @@ def page(report: Report) -> str:
     return f"""# Retention: the soak's report
 
 Written by `make soak` (tests/retention/test_soak.py): {report.days} simulated days on a clock that the test
-sets, 20 organisations of 20 users in 18 timezones. A real embedded log, ledger, table on RocksDB, views,
+sets, 20 organisations of 20 users in 19 timezones. A real embedded log, ledger, table on RocksDB, views,
 sweeper and compaction; beside them a model that shares nothing with them but the events' text.
 
 ![what is kept, by day; dotted: another setting, or a run by hand](retention-year.svg)
@@ -289,7 +289,7 @@ The greatest of each quarter, before compaction, which ran every {MEASURED_EVERY
 {quarters}
 
 `usage` is the ledger of record: it grows by a fact for each record, and goes only behind a snapshot
-(docs/retention.md). Everything else levels off. The file of a compacted topic shrinks with it; `ledger.db`
+(docs/retention.md). Everything else levels off; `ledger.db`
 holds `usage` too.
 """
 
