@@ -6,8 +6,9 @@
 It follows each run of the retention job, once that has ended in every partition: the tombstones stand then,
 and what they end may leave. Without runs it comes once a day, where half of a topic is new. Each time the
 shelves of the table "seen" are brought to the disk first: a kill would take a shelf back to its last flush,
-and the nulls that it lacks then must still be in its changelog. The log itself sees to it that producers hardly notice
-(`streams/log/sqlite/compaction.py`). That it failed is an alarm, and tried again later; the service goes on.
+and the nulls that it lacks then must still be in its changelog. The log itself sees to it that producers
+hardly notice (`streams/log/sqlite/compaction.py`). That it failed is an alarm, and tried again later; the
+service goes on.
 """
 
 import asyncio
