@@ -14,7 +14,7 @@ held:
 3. the new files move in, the log's first file last.
 
 What was made of the old log goes aside too: the local tables of known ids, which are read back from the
-changelog, and what `replay` and `prove` have left.
+changelog, and what `replay`, `prove` and `trim` have left: a snapshot that waits is of the old log.
 """
 
 import shutil
@@ -31,8 +31,10 @@ from genledger.archive import VIEWS, BadArchive, Manifest
 from genledger.copies import STORES, TABLE, check, disk_errors, log_of, progress, require_room
 from genledger.roles.proofs import RECONCILE_ASIDE, RECONCILED, RESULT, workplace
 from genledger.roles.rebuilt import BUILT, HANDED_OVER
+from genledger.roles.trimming import RESULT as TRIMMED
 from genledger.roles.views import path_of
 from projections import schema
+from projections.snapshot.make import ASIDE as SNAPSHOT
 from projections.stores.lock import FileLock
 from streams import clock, faultpoints
 from streams.errors import GenledgerError
@@ -82,7 +84,8 @@ class Plan(msgspec.Struct, frozen=True):
         if self.log is not None:
             found.append(self.data / "tables")
         compared = (workplace(self.data / VIEWS).name, RESULT, RECONCILE_ASIDE, RECONCILED)
-        made = (BUILT, HANDED_OVER, *compared)
+        trimmed = (SNAPSHOT, "snapshot-", TRIMMED)
+        made = (BUILT, HANDED_OVER, *compared, *trimmed)
         found += [path for name in made for path in sorted(self.data.glob(f"{name}*"))]
         return [path for path in found if path.exists()]
 

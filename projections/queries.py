@@ -186,7 +186,8 @@ class Queries:
             pieces[row.pop("run")].append(Piece(**row))
         parts: dict[str, dict[str, Row]] = {name: {} for name in names}
         counts = dict.fromkeys(names, 0)
-        for row in await self._all(runs.ORGANIZATIONS, (asked, runs.ORGANIZATIONS_MAX)):
+        most = runs.ORGANIZATIONS_MAX // max(1, len(names))
+        for row in await self._all(runs.ORGANIZATIONS, (asked, most)):
             parts[row["run"]][row["client_org_id"]] = runs.part_of(row)
             counts[row["run"]] = row["organizations"]
         return [runs.told_of(run, pieces[run], parts[run], counts[run]) for run in names if pieces[run]]

@@ -16,6 +16,7 @@ from streams.money import text_of
 
 LIMIT = 30
 LIMIT_MAX = 366
+# In an answer: of several runs each has its share.
 ORGANIZATIONS_MAX = 10_000
 
 # The newest first. `started` of a run is its first beginning.
@@ -23,10 +24,13 @@ NEWEST = """SELECT run, min(started_ms) AS started FROM cleanup_pieces
     GROUP BY run ORDER BY started DESC, run LIMIT ?"""
 PIECES = f"""SELECT run, {", ".join(f'"{name}"' for name in Piece.__struct_fields__)} FROM cleanup_pieces
     WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, "partition" """
-# The largest of each run. How many there are in all is counted beside.
+# The largest of each run, so many. How many there are in all is counted beside.
 ORGANIZATIONS = """SELECT run, client_org_id, records_deleted, tokens_removed, cost_removed_nano, oldest_day,
-    newest_day, count(*) OVER (PARTITION BY run) AS organizations FROM cleanup_organizations
-    WHERE run IN (SELECT value FROM json_each(?)) ORDER BY records_deleted DESC, client_org_id LIMIT ?"""
+    newest_day, organizations FROM (
+        SELECT *, count(*) OVER (PARTITION BY run) AS organizations,
+        row_number() OVER (PARTITION BY run ORDER BY records_deleted DESC, client_org_id) AS place
+        FROM cleanup_organizations WHERE run IN (SELECT value FROM json_each(?))
+    ) WHERE place <= ? ORDER BY run, place"""
 # The newest row that says so, and the newest of all: by the index on cleanup_date.
 LATEST = """SELECT id, records_deleted, storage_saved_kb, cleanup_duration_seconds, success, error_message,
     created_at FROM processed_generation_cleanup_log ORDER BY cleanup_date DESC LIMIT ?"""

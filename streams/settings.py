@@ -26,8 +26,10 @@ FILE_ORIGIN = "the file "
 POINTS_MAX = 5000
 # Where raw points are kept.
 PointsKept = Literal["sqlite", "influxdb", "nowhere"]
-# Days that an id is remembered at least, and that facts stay beyond their ids'.
+# Days that an id is remembered at least and at most (what is older than a hundred years nobody has, and days
+# before the year 1 are none), and that facts stay beyond their ids'.
 RETENTION_DAYS_MIN = 7
+RETENTION_DAYS_MAX = 36_500
 USAGE_KEPT_BEYOND_DAYS = 30
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
@@ -479,7 +481,8 @@ def checked(settings: Settings, origin: dict[str, str]) -> Settings:
         raise SettingError(f"GENLEDGER_DEFAULT_TIMEZONE {error}") from None
     for setting in TABLE:
         value = getattr(settings, setting.name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+        # Not `<= 0`: "nan" is a number that is neither.
+        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
             raise SettingError(f"{setting.env} must be more than 0")
     # The ledger writes up to three records for one: a queue that no batch passes would stop it for good.
     if settings.append_records_max < 4 * settings.batch_records_max:
@@ -514,6 +517,11 @@ def _check_cleanup(settings: Settings) -> None:
         raise SettingError(
             f"CLEANUP_RETENTION_DAYS must be at least {RETENTION_DAYS_MIN}: sources may be that late"
         )
+    if settings.cleanup_retention_days > RETENTION_DAYS_MAX:
+        raise SettingError(
+            f"CLEANUP_RETENTION_DAYS must be at most {RETENTION_DAYS_MAX}: with CLEANUP_ENABLED=false ids are"
+            " kept for ever"
+        )
     if settings.cleanup_share > 1:
         raise SettingError("GENLEDGER_CLEANUP_SHARE must be at most 1")
     least = settings.cleanup_retention_days + USAGE_KEPT_BEYOND_DAYS
@@ -521,6 +529,11 @@ def _check_cleanup(settings: Settings) -> None:
         raise SettingError(
             f"GENLEDGER_USAGE_KEPT_DAYS must be at least {least}: CLEANUP_RETENTION_DAYS and"
             f" {USAGE_KEPT_BEYOND_DAYS} more"
+        )
+    most = RETENTION_DAYS_MAX + USAGE_KEPT_BEYOND_DAYS
+    if settings.usage_kept_days is not None and settings.usage_kept_days > most:
+        raise SettingError(
+            f"GENLEDGER_USAGE_KEPT_DAYS must be at most {most}: leave it out to keep them for ever"
         )
 
 

@@ -173,7 +173,7 @@ async def beginning(log: Log) -> Manifest | None:
         n, start = next(iter(starts.items()))
         raise LogMismatch(
             f"{topics.USAGE}/{n} begins at {start}, and there is no snapshot of what was before: facts are"
-            " missing from the log. Restore it from a backup"
+            " missing, for it was cut back, recreated or restored. Restore it from a backup"
         )
     for n, start in starts.items():
         stood = manifest.stood(topics.USAGE, n)

@@ -317,7 +317,8 @@ async def test_a_restored_log_is_another_and_guards_what_it_acknowledged(data, b
 
 async def test_nothing_of_what_was_there_is_deleted(data, backup):
     """--replace moves the old ledger aside, whole, and what was made of it; nothing of that is taken up."""
-    for name in ("replay.db", "replay-done.db", "prove.db-wal", "prove-last.json"):
+    waits = ("snapshot-checked.db", "snapshot.db", "trim-last.json")
+    for name in ("replay.db", "replay-done.db", "prove.db-wal", "prove-last.json", *waits):
         (data / name).write_bytes(b"made of the old log")
     assert run(["restore", str(backup), "--data", str(data), "--replace"]) == 0
     (aside,) = data.glob("before-restore-*")
@@ -326,6 +327,7 @@ async def test_nothing_of_what_was_there_is_deleted(data, backup):
     assert (aside / "tables").is_dir()
     assert (aside / "replay-done.db").exists() and not list(data.glob("replay*")) + list(data.glob("prove*"))
     assert not (data / "restoring").exists()
+    assert all((aside / name).exists() and not (data / name).exists() for name in waits)
 
 
 # Kill -9

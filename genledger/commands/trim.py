@@ -51,6 +51,7 @@ def trim(
     equal, the facts before it are deleted. The service may run meanwhile.
     Stopped (Ctrl-C, kill -9) and begun again it goes on where it was.
 
+    A fact is as old as its time on the log, whatever day its call was of.
     Figures stay as they are; what is gone is the history of each old
     generation, and what `prove` and an auditor could reckon again from it.
     docs/retention.md says more.
@@ -60,7 +61,7 @@ def trim(
     from projections.stores.lock import FileLock
 
     settings = load(data=data)
-    kept = _days(settings, days)
+    kept = _days(settings, days, at_least)
     live = path_of(settings)
     if not live.exists():
         raise GenledgerError(f"there are no views in {visible(settings.data)}: run this where they are kept")
@@ -72,18 +73,20 @@ def trim(
     try:
         reason = "" if dry_run else _finish(settings, live)
         outlook = look(settings, kept, live)
-        if not dry_run and not reason and _is_worth_it(outlook, at_least):
-            reason = _made(settings, outlook, live)
+        if not dry_run and not reason:
+            reason = _made(settings, outlook, live) if _is_worth_it(outlook, at_least) else _spared(outlook)
         if dry_run:
-            _foretell(outlook, at_least)
-        return _end(settings, live, reason, started_s, json=json, dry_run=dry_run)
+            return _foretell(outlook, at_least, json=json)
+        return _end(settings, live, reason, started_s, json=json)
     finally:
         lock.release()
 
 
-def _days(settings: Settings, days: int | None) -> int:
+def _days(settings: Settings, days: int | None, at_least: int) -> int:
     kept = settings.usage_kept_days if days is None else days
     least = settings.cleanup_retention_days + USAGE_KEPT_BEYOND_DAYS
+    if at_least < 0:
+        raise WrongUse("--at-least must be 0 or more")
     if kept is None:
         raise WrongUse(
             "facts are kept for ever: this is off. To have them go each night, set GENLEDGER_USAGE_KEPT_DAYS"
@@ -101,16 +104,31 @@ def _is_worth_it(outlook: Outlook, at_least: int) -> bool:
     return outlook.facts > 0 and outlook.until_ms - outlook.from_ms >= at_least * DAY_MS
 
 
-def _foretell(outlook: Outlook, at_least: int) -> None:
-    until = times.text_of(outlook.until_ms * times.MS_NS)
-    former = outlook.former
+def _foretell(outlook: Outlook, at_least: int, *, json: bool) -> int:
+    goes = _is_worth_it(outlook, at_least)
+    until, former = _until(outlook), outlook.former
+    went = "" if former is None else times.text_of(former.until_ms * times.MS_NS)
+    if json:
+        would = {"until": until, "facts": outlook.facts if goes else 0}
+        number = 0 if former is None else former.number
+        print_json({"would_go": would, "snapshot": number, "went_until": went})
     if former is not None:
-        went = times.text_of(former.until_ms * times.MS_NS)
         say(f"Facts before {went} went behind snapshot {former.number}.")
-    if _is_worth_it(outlook, at_least):
+    if goes:
         say(f"would delete about {outlook.facts:,} facts from before {until}, behind a snapshot of the views")
     else:
-        say(f"nothing would go: there are too few facts from before {until}")
+        _spared(outlook)
+    return 0
+
+
+def _spared(outlook: Outlook) -> str:
+    """Say that nothing goes, which is no fault: ''."""
+    say(f"nothing to delete: there are too few facts that the log took before {_until(outlook)}")
+    return ""
+
+
+def _until(outlook: Outlook) -> str:
+    return times.text_of(outlook.until_ms * times.MS_NS)
 
 
 def _made(settings: Settings, outlook: Outlook, live: Path) -> str:
@@ -167,7 +185,7 @@ async def _write(settings: Settings, folder: Path) -> None:
         await log.close()
 
 
-def _end(settings: Settings, live: Path, reason: str, started_s: float, *, json: bool, dry_run: bool) -> int:
+def _end(settings: Settings, live: Path, reason: str, started_s: float, *, json: bool) -> int:
     """Say how it ended, and keep it for the status."""
     from genledger.roles import nightly
     from genledger.roles.trimming import RESULT, Result
@@ -184,8 +202,7 @@ def _end(settings: Settings, live: Path, reason: str, started_s: float, *, json:
         until="" if manifest is None else times.text_of(manifest.until_ms * times.MS_NS),
         facts=0 if manifest is None else manifest.facts,
     )
-    if not dry_run:
-        nightly.keep_result(live, RESULT, result)
+    nightly.keep_result(live, RESULT, result)
     if json:
         print_json(result)
     if reason:

@@ -50,6 +50,8 @@ ALARM_AFTER_S = 60.0
 # A run of ordinary size ends within minutes.
 LONG_MS = 3 * 3_600_000
 NIGHTLY = "the nightly run"
+# Clocks differ, by a day at the worst.
+AHEAD_MS_MAX = 25 * 3_600_000
 
 State = Literal["running", "ended", "failed"]
 
@@ -257,6 +259,13 @@ class Cleanup:
         newest_ms = await retention.newest_ms(self._log)
         if not newest_ms:
             raise NotNow("log_empty", "the log is empty: there is nothing to forget")
+        if newest_ms > self._now_ms() + AHEAD_MS_MAX:
+            # A horizon never falls: raised by a clock a year ahead, all calls of that year would expire.
+            raise NotNow(
+                "log_ahead",
+                f"the newest record on the log is of {_time_of(newest_ms)}, far ahead of this machine's"
+                " clock: set right whichever is wrong",
+            )
         kept_days = self._settings.cleanup_retention_days if days is None else days
         return retention.plan(newest_ms, kept_days, self._partitions(), new_run(self._now_ms()))
 

@@ -110,14 +110,16 @@ def alarm_of(seen: Seen, now_s: int, settings: Settings, *, is_new: bool = False
     """A newest run that has failed, or none that went well for longer than a night. Pure.
 
     A night is missed where there are ids, days that are older than they are kept, and somebody to do it: not
-    in a new installation, nor while it is switched off, nor by one that has just been started.
+    in a new installation, nor where it is switched off or left to commands, nor by one that has just been
+    started.
     """
     if seen.newest is not None and not seen.newest["success"]:
         error = str(seen.newest["error_message"] or "")[:ERROR_SHOWN]
         return f"the last run failed ({seen.newest['id']}): {error}. The next night tries again"
     days = settings.cleanup_retention_days
     oldest_kept = times.utc_day(now_s * 1000, days)
-    if is_new or not settings.cleanup_enabled or not seen.ids or not "" < seen.oldest_day < oldest_kept:
+    has_nights = settings.cleanup_enabled and settings.cleanup_at
+    if is_new or not has_nights or not seen.ids or not "" < seen.oldest_day < oldest_kept:
         return ""
     if now_s - max(seen.since_s, seen.last_s) <= MISSED_AFTER_S:
         return ""

@@ -23,12 +23,10 @@ from streams.gateway.items import JSON
 from streams.gateway.openapi import SMALL_WRITE
 from streams.gateway.organizations import decoded
 from streams.known import Horizon
-from streams.settings import RETENTION_DAYS_MIN, Settings
+from streams.settings import RETENTION_DAYS_MAX, RETENTION_DAYS_MIN, Settings
 from streams.sweeper import Count
 
 BODIES_MAX = 16
-# A hundred years: what is older than that nobody has.
-DAYS_MAX = 36_500
 RETRY_AFTER_S = 2.0
 
 
@@ -112,8 +110,8 @@ class CleanupRoutes:
         content_type_of(request, (JSON,))
         with self._room.seat() as seat:
             wanted = decoded(await bodies.read(request, self._limits, seat), CleanupRequest)
-        if wanted.days is not None and not RETENTION_DAYS_MIN <= wanted.days <= DAYS_MAX:
-            raise invalid("days", f"must be from {RETENTION_DAYS_MIN} to {DAYS_MAX}")
+        if wanted.days is not None and not RETENTION_DAYS_MIN <= wanted.days <= RETENTION_DAYS_MAX:
+            raise invalid("days", f"must be from {RETENTION_DAYS_MIN} to {RETENTION_DAYS_MAX}")
         try:
             if wanted.dry_run:
                 return answer(200, planned_of(*await self._now().planned(wanted.days)))

@@ -4,11 +4,11 @@
     await compacting.start(watch, stack)
 
 It follows each run of the retention job, once that has ended in every partition: the tombstones stand then,
-and what they end may leave. Without runs it comes once a day, where half of a topic is new. Each time the
-shelves of the table "seen" are brought to the disk first: a kill would take a shelf back to its last flush,
-and the nulls that it lacks then must still be in its changelog. The log itself sees to it that producers
-hardly notice (`streams/log/sqlite/compaction.py`). That it failed is an alarm, and tried again later; the
-service goes on.
+and what they end may leave. Without runs, or beside one that does not end, it comes once a day, where half
+of a topic is new. Each time the shelves of the table "seen" are brought to the disk first: a kill would take
+a shelf back to its last flush, and the nulls that it lacks then must still be in its changelog. The log
+itself sees to it that producers hardly notice (`streams/log/sqlite/compaction.py`). That it failed is an
+alarm, and tried again later; the service goes on.
 """
 
 import asyncio
@@ -51,18 +51,25 @@ def is_worth(size: TopicSize, run_ms: int, first_ms: int, now_ms: int) -> bool:
     >>> is_worth(TopicSize(90_000, appended=90_000), run_ms=0, first_ms=5, now_ms=DAY_MS)
     False
     """
-    if run_ms > size.compacted_ms:
+    # One in the future was a clock's that was ahead: it would keep us from working until then.
+    compacted_ms = size.compacted_ms if size.compacted_ms <= now_ms else 0
+    if run_ms > compacted_ms:
         return True
     is_much = size.appended >= max(RECORDS_MIN, NEW_SHARE * size.records)
-    return is_much and now_ms - (size.compacted_ms or first_ms) >= DAY_MS
+    return is_much and now_ms - (compacted_ms or first_ms) >= DAY_MS
 
 
-def run_ended_ms(stands: Sequence[Stand]) -> int | None:
-    """When the newest run began, if it has ended everywhere; 0: there was none. None: one is under way."""
+def run_ended_ms(stands: Sequence[Stand], now_ms: int) -> int | None:
+    """When the newest run began, if it has ended everywhere; 0: there is none to follow. None: wait for it.
+
+    One that has not ended for a day is waited for no longer: perhaps it was switched off meanwhile.
+    """
     course = course_of(stands)
     if course is None:
         return 0
-    return None if course.state == "running" else course.started_ms
+    if course.state != "running":
+        return course.started_ms
+    return None if now_ms - course.started_ms < DAY_MS else 0
 
 
 class Compacting:
@@ -84,6 +91,8 @@ class Compacting:
         self._expired_ms = 0
         self._first_ms = 0
         self._not_before_ms = 0
+        # The run that each topic's last pass has followed: a clock that goes back must not make it due again.
+        self._followed: dict[str, int] = {}
         self.alarm = ""
 
     async def start(self, watch: Watch, stack: AsyncExitStack) -> None:
@@ -122,24 +131,26 @@ class Compacting:
     async def _compact(self) -> int:
         sizes = await topic_sizes(self._log, [spec for spec in self._specs if spec.compacted])
         metrics.COMPACTION_LAST_TIMESTAMP.set(sizes[topics.GENERATIONS].compacted_ms / 1000)
-        run_ms = run_ended_ms(self._stands())
+        run_ms = run_ended_ms(self._stands(), self._now_ms())
         if run_ms is None:
             return 0
         self._first_ms = self._first_ms or await first_ms(self._log)
         begun_ms, now_ms = self._first_ms, self._now_ms()
-        worth = [name for name, size in sizes.items() if is_worth(size, run_ms, begun_ms, now_ms)]
-        removed = sum([await self._pass(name) for name in worth])
+        runs_ms = {name: 0 if self._followed.get(name) == run_ms else run_ms for name in sizes}
+        worth = [name for name, size in sizes.items() if is_worth(size, runs_ms[name], begun_ms, now_ms)]
+        removed = sum([await self._pass(name, run_ms) for name in worth])
         if removed:
             given_bytes = await self._log.shrink()
             _logger.info("compaction removed %d records and gave %d bytes back", removed, given_bytes)
         return removed
 
-    async def _pass(self, topic: str) -> int:
+    async def _pass(self, topic: str, run_ms: int) -> int:
         below = None
         if topic == topics.SEEN_CHANGELOG:
             below = await self._flush()
             if below is None:
                 return 0  # a table is being read back: at the next look
         removed = await self._log.compact(topic, below)
+        self._followed[topic] = run_ms
         metrics.COMPACTION_REMOVED.inc(removed)
         return removed

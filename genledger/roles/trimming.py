@@ -13,6 +13,8 @@ import sqlite3
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+import msgspec
+
 from genledger.roles import nightly
 from genledger.roles.nightly import Nightly, Work
 from genledger.roles.tasks import keep
@@ -64,7 +66,7 @@ async def write_waiting(log: Log, folder: Path) -> None:
     """One step of a snapshot that waits; what can't be is thrown away, with its reason beside it."""
     try:
         await go_on(log, folder)
-    except (LogMismatch, LogDamaged, sqlite3.Error, OSError) as error:
+    except (LogMismatch, LogDamaged, sqlite3.Error, OSError, msgspec.MsgspecError) as error:
         _logger.error("the snapshot can't be written: %s", error)
         with suppress(OSError):
             (folder / REFUSED).write_text(str(error))
@@ -98,11 +100,13 @@ def start_trims(settings: Settings, watch: Watch, stack: AsyncExitStack) -> None
 
 
 def hour_after(at: str) -> str:
-    """A time of day, later.
+    """A time of day, later. None is none: then it is left to whoever runs the command.
 
     >>> hour_after("23:30")
     '00:30'
     """
+    if not at:
+        return ""
     hour, _, minute = at.partition(":")
     late = (int(hour) * 60 + int(minute) + MINUTES_LATER) % MINUTES_A_DAY
     return f"{late // 60:02d}:{late % 60:02d}"

@@ -93,9 +93,20 @@ def bring(
                     del running[connection]
                 told(Progress(done, total))
         aside.commit()
+    except ViewError:
+        _require_same_beginning(plan, aside.path)
+        raise
     finally:
         for one in readers:
             one.stop()
+
+
+def _require_same_beginning(plan: Plan, path: Path) -> None:
+    """Facts that went while they were read are not missing: they are behind a snapshot by now."""
+    made_from, snapshot = origin_of(path), begins(plan)
+    name = "" if snapshot is None else snapshot.name
+    if made_from is not None and made_from.snapshot != name:
+        raise ViewError("facts went behind a snapshot while they were read: begin again") from None
 
 
 def origin(plan: Plan, log: str, snapshot: Manifest | None = None) -> Origin:

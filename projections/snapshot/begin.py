@@ -3,7 +3,7 @@
     await begin(settings, database, log)     # before views are followed; nothing while all facts are there
 
 A view without a position would begin with a fact whose predecessors are not there any more: it gets the rows
-of the snapshot, and goes on from there.
+of the snapshot, and goes on from there. So does one that was switched off while facts went.
 """
 
 import logging
@@ -19,6 +19,7 @@ from projections.view import View
 from streams import snapshots, times, topics
 from streams.log.interface import Log
 from streams.settings import Settings
+from streams.snapshots import Manifest
 
 LOADING, LOADED = "snapshot-loading.db", "snapshot-loaded.db"
 
@@ -30,7 +31,8 @@ async def begin(settings: Settings, database: Database, log: Log) -> None:
     manifest = await snapshots.beginning(log)
     if manifest is None:
         return
-    parts = tuple([part for part in parts_of(settings) if await _stands_nowhere(database, part)])
+    kept = parts_of(settings)
+    parts = tuple([part for part in kept if await _stands_nowhere(database, log, manifest, part)])
     if not parts:
         return
     plan = Plan(settings=settings, parts=parts)
@@ -52,7 +54,13 @@ async def begin(settings: Settings, database: Database, log: Log) -> None:
         _logger.warning("%s %s snapshot %d: facts before %s have gone", part, what, manifest.number, until)
 
 
-async def _stands_nowhere(database: Database, part: Part) -> bool:
-    """Whether no view of a part has taken any fact."""
+async def _stands_nowhere(database: Database, log: Log, manifest: Manifest, part: Part) -> bool:
+    """Whether no view of a part has taken any fact; or it was switched off while the next ones went."""
     views: list[View[Any, Any]] = [view for view in views_of([part]) if topics.USAGE in view.topics]
-    return not any([await database.positions(view) for view in views])
+    stands = [await database.positions(view) for view in views]
+    was_left = part not in manifest.parts and any(
+        position.usage_offset < log.start_offset(topics.USAGE, n)
+        for found in stands
+        for n, position in found.items()
+    )
+    return was_left or not any(stands)

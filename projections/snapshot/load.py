@@ -9,6 +9,7 @@ the snapshot was made begins at it with nothing: what was before is not known an
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from hashlib import blake2b
 from typing import Any
 
@@ -60,6 +61,12 @@ async def load(log: Log, manifest: Manifest, connection: sqlite3.Connection, par
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+async def check_rows(log: Log, manifest: Manifest) -> None:
+    """`LogDamaged` unless every row of a snapshot is on the log, as it was packed."""
+    with closing(sqlite3.connect(":memory:")) as nowhere:
+        await _Reading(log, manifest, nowhere, ()).all()
 
 
 def _stands(manifest: Manifest, view: View[Any, Any]) -> Iterator[Stood]:

@@ -153,6 +153,7 @@ def make(
     aside = build.build(plan, live.with_name(ASIDE), told)
     try:
         vector = _vector(aside)
+        _require_within(vector, outlook)
         usage = [one for one in vector if one.topic == topics.USAGE]
         if not any(one.offset > outlook.starts[one.partition] for one in usage):
             return None
@@ -162,6 +163,17 @@ def make(
         return Package(path)
     finally:
         aside.remove()
+
+
+def _require_within(vector: tuple[Stood, ...], outlook: Outlook) -> None:
+    """What an earlier run has rebuilt may be beyond where the views, or the points, stand by now."""
+    for one in vector:
+        had = None if outlook.former is None else outlook.former.stood(one.topic, one.partition)
+        least = -1 if had is None else had.offset
+        if one.offset > max(least, outlook.reach[one.topic, one.partition]):
+            raise ViewError(
+                f"{one.topic}/{one.partition}: views have gone back since this began: begin again"
+            )
 
 
 def _vector(aside: Aside) -> tuple[Stood, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from projections.snapshot.load import check_rows
 from projections.snapshot.package import CHECKED, PUBLISHED, READY, Package, waiting
 from streams import faultpoints, snapshots, topics
 from streams.errors import LogFull
@@ -60,6 +61,7 @@ async def settle(log: Log, package: Package) -> None:
     newest = await snapshots.newest(log)
     if newest is None or newest.name != manifest.name:
         await snapshots.check_stands(log, manifest)
+        await check_rows(log, manifest)  # a log that was put back meanwhile may lack them
         await _append(log, [snapshots.manifest_message(manifest)])
     faultpoints.reached("snapshot-told")
     await trim(log)

@@ -17,7 +17,7 @@ from streams.settings import Settings
 from tests.gateway.conftest import House, Make, make_house
 from tests.projections.samples import applied
 from tests.projections.samples import records as as_records
-from tests.retention.audited import NOON_MS, Ledger, night
+from tests.retention.audited import CUTOFF_NS, NOON_MS, Ledger, night
 
 __all__ = ["make_house"]
 
@@ -127,6 +127,24 @@ async def test_the_breakdown_has_the_largest_and_says_how_many_there_are(
     assert (list(told["organization_breakdown"]), told["organizations"]) == (["acme"], 2)
 
 
+async def test_a_large_run_takes_no_room_from_a_small_one(
+    database: Any, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several runs each has its share of the answer, and its own count."""
+    next_ns = CUTOFF_NS + DAY_S * 10**9
+    ledger = night().call("late", "globex", created_at="2026-11-20T10:00:00Z")
+    ledger.begin("night-2", cutoff_ns=next_ns)
+    for id in ("new-0", "late"):
+        ledger.forget(id, "night-2", cutoff_ns=next_ns)
+    await put(database, ledger.end("night-2"))
+    monkeypatch.setattr(runs, "ORGANIZATIONS_MAX", 2)
+    found = (await queries.cleanup_runs()).rows
+    assert [(row["run"], list(row["organization_breakdown"]), row["organizations"]) for row in found] == [
+        ("night-2", ["acme"], 2),
+        ("night-1", ["acme"], 2),
+    ]
+
+
 def looker(queries: Queries, path: Any, **changes: Any) -> Looker:
     return Looker(queries, Settings(data=str(path.parent), **changes))
 
@@ -218,6 +236,7 @@ def test_a_missed_night_rings_where_there_was_something_to_do(seen: Seen, rings:
     """No success for a night and a little more, and ids that are old enough."""
     assert bool(alarm_of(seen, NOW_S, Settings())) == rings
     assert alarm_of(seen, NOW_S, Settings(cleanup_enabled=False)) == ""
+    assert alarm_of(seen, NOW_S, Settings(cleanup_at="")) == ""
     assert alarm_of(seen, NOW_S, Settings(), is_new=True) == ""
 
 

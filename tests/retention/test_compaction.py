@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from genledger.roles.compacting import HOUR_MS, Compacting, run_ended_ms
+from genledger.roles.compacting import DAY_MS, HOUR_MS, Compacting, is_worth, run_ended_ms
 from genledger.roles.sizing import Sizing, table_sizes
 from genledger.watch import Watch
 from streams import fact, topics
 from streams.errors import LogDamaged
-from streams.log.interface import Message, Record
+from streams.log.interface import Message, Record, TopicSize
 from streams.log.sizes import topic_sizes
 from streams.log.sqlite.log import SqliteLog
 from streams.retention import Stand
@@ -174,7 +174,7 @@ async def test_compaction_follows_the_end_of_a_run(tmp_path: Path) -> None:
         await it.post(*names("old", OLD), ago=DAYS + 1)
         await it.begin()
         service = Service(it)
-        assert run_ended_ms(service.stands) is None
+        assert run_ended_ms(service.stands, service.now_ms) is None
         assert await service.it.look() == 0
         await it.sweep()
         service.stands = it.sweeper.stands()
@@ -185,6 +185,44 @@ async def test_compaction_follows_the_end_of_a_run(tmp_path: Path) -> None:
         assert sizes[topics.GENERATIONS].compacted_ms == it.clock()
         assert sizes[topics.GENERATIONS].records == len(await whole(it.road.log, topics.GENERATIONS))
         assert sizes[topics.USAGE].records == len(await whole(it.road.log, topics.USAGE))
+
+
+def test_a_run_that_does_not_end_holds_compaction_back_for_a_day_only() -> None:
+    """CLEANUP_ENABLED=false in the midst of a run must not let the log grow for ever."""
+    stands = [Stand(0, "r", "ended", started_ms=5), Stand(1, "r", "started", started_ms=6)]
+    assert run_ended_ms(stands, DAY_MS + 4) is None
+    assert run_ended_ms(stands, DAY_MS + 5) == 0
+    much = TopicSize(90_000, appended=90_000)
+    assert is_worth(much, 0, first_ms=5, now_ms=DAY_MS + 5)
+
+
+async def test_a_clock_that_goes_back_does_not_compact_again_and_again(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A run that began later than it is now is followed once, not at each look until the clock is there."""
+    passes: list[str] = []
+    async with house(tmp_path) as it:
+        await a_night(it)
+        service = Service(it)
+        it.clock.day -= 1
+        service.now_ms = it.clock()
+        compact = it.road.log.compact
+
+        async def noted(topic: str, below: Mapping[int, int] | None = None) -> int:
+            passes.append(topic)
+            return await compact(topic, below)
+
+        monkeypatch.setattr(it.road.log, "compact", noted)
+        for _ in range(3):
+            await service.it.look()
+    assert passes.count(topics.GENERATIONS) == passes.count(topics.SEEN_CHANGELOG) == 1
+
+
+def test_a_pass_that_a_clock_ahead_dates_in_the_future_keeps_nobody_from_the_next() -> None:
+    """Neither what is much nor the end of a run waits until that day."""
+    ahead = TopicSize(90_000, appended=90_000, compacted_ms=900 * DAY_MS)
+    assert is_worth(ahead, 0, first_ms=5, now_ms=2 * DAY_MS)
+    assert is_worth(ahead, DAY_MS, first_ms=5, now_ms=DAY_MS + 1)
 
 
 async def test_the_changelog_waits_for_its_table(tmp_path: Path) -> None:

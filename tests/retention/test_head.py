@@ -15,7 +15,8 @@ import pytest
 from msgspec.structs import replace
 
 from genledger.main import run
-from genledger.roles.trimming import hour_after
+from genledger.roles.trimming import hour_after, refusal, write_waiting
+from projections.rebuild import build as building
 from projections.rebuild.build import build
 from projections.rebuild.plan import Plan, parts_of
 from projections.sender import Sender
@@ -27,7 +28,7 @@ from projections.snapshot.package import CHECKED, PUBLISHED, READY, Package, wai
 from projections.stores.influxdb.positions import Kept
 from projections.view import Position
 from streams import faultpoints, snapshots, times, topics
-from streams.errors import LogDamaged, LogMismatch
+from streams.errors import LogDamaged, LogMismatch, ViewError
 from streams.log.interface import Record
 from streams.log.sqlite import trimming
 from streams.log.sqlite.log import SqliteLog
@@ -454,9 +455,10 @@ def retention_of_sixty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         ([], 2, "this is off. To have them go each night, set GENLEDGER_USAGE_KEPT_DAYS to 90 or more"),
         (["--days", "89"], 2, "--days must be at least 90"),
+        (["--days", "90", "--at-least", "-1"], 2, "--at-least must be 0 or more"),
         (["--days", "100", "--dry-run"], 0, "would delete about"),
         (["--days", "390", "--at-least", "700"], 0, "all facts are there"),
-        (["--days", "4000", "--dry-run"], 0, "nothing would go"),
+        (["--days", "4000", "--dry-run"], 0, "nothing to delete"),
     ],
 )
 def test_the_command_says_what_it_would_do_and_what_it_won_t(
@@ -471,6 +473,160 @@ def test_the_command_says_what_it_would_do_and_what_it_won_t(
 def test_the_nightly_one_is_an_hour_after_the_retention_job():
     """Also across midnight."""
     assert (hour_after("00:05"), hour_after("23:30")) == ("01:05", "00:30")
+    assert hour_after("") == "", "left to whoever runs the command"
+
+
+def snapped(data: Path, days: int = KEPT_DAYS, **overrides: Any) -> None:
+    """A whole trim, step by step."""
+    settings = settings_of(data, **overrides)
+    assert make(settings, look(settings, days, data / LIVE), data / LIVE) is not None
+    on_log(data, publish.go_on)
+    assert check(settings, package_of(data), data / LIVE) == ""
+    on_log(data, publish.go_on)
+
+
+def followed(data: Path) -> None:
+    async def done() -> None:
+        async with opened(data) as world:
+            await world.follow()
+
+    asyncio.run(done())
+
+
+def test_a_log_put_back_from_before_keeps_its_facts_from_a_snapshot_that_waits(year, packed, copy):
+    """The rows that the waiting one was checked by are on another log: no fact of this one goes."""
+    data = copy(packed)
+    as_checked(data)
+    shutil.rmtree(data / "log")
+    shutil.copytree(year / "log", data / "log")
+    on_log(data, write_waiting)
+    assert waiting(data) is None
+    assert "is missing" in refusal(data)
+    assert on_log(data, state) == ({}, None)
+
+
+def test_a_broken_package_is_thrown_away_and_stops_nobody(packed, copy):
+    """What can't be read is not retried for ever, and the service goes on."""
+    data = copy(packed)
+    with closing(sqlite3.connect(package_of(data).path)) as connection, connection:
+        connection.execute("UPDATE manifest SET value = ?", (b'{"schema": 1}',))
+    on_log(data, write_waiting)
+    assert waiting(data) is None
+    assert "number" in refusal(data)
+
+
+def test_a_view_switched_off_at_a_snapshot_and_on_again_begins_there(year, copy):
+    """Facts that it never took have gone: it knows nothing from before, and the service is not stopped."""
+    data = copy(year)
+
+    async def on() -> None:
+        async with opened(data) as world:
+            await world.days(DAYS, DAYS + 5)
+            await world.follow()
+
+    async def off(days: int) -> None:
+        async with opened(data) as world:
+            world.settings = settings_of(data, processed_generations=False)
+            await world.days(DAYS + days, DAYS + days + 10)
+            await world.follow()
+
+    asyncio.run(on())
+    asyncio.run(off(10))
+    snapped(data, days=1, processed_generations=False)
+    followed(data)
+    assert rebuilt(data) == digest_of(data / LIVE)
+
+
+def test_every_fact_old_enough_the_last_of_each_partition_stays(year, copy):
+    """The next of each partition is told from it, and the books go on."""
+    data = copy(year)
+    snapped(data, days=-2)
+
+    async def ends(log: SqliteLog, _data: Path) -> list[int]:
+        return [log.end_offset(topics.USAGE, n) - log.start_offset(topics.USAGE, n) for n in range(4)]
+
+    assert on_log(data, ends) == [1] * PARTITIONS
+
+    async def more() -> None:
+        async with opened(data) as world:
+            await world.days(DAYS, DAYS + 3)
+            await world.told("gen-10-0", 10, organization="org-0", cost="9.5", prompt_tokens=5000)
+            await world.follow()
+
+    asyncio.run(more())
+    assert rebuilt(data) == digest_of(data / LIVE)
+    for path in data.glob(LIVE + "*"):
+        path.rename(data / f"old-{path.name}")
+    followed(data)
+    assert digest_of(data / LIVE) == digest_of(data / f"old-{LIVE}")
+
+
+def test_few_ids_leave_partitions_empty_or_with_one_fact(tmp_path):
+    """Nothing old in one, a single fact in another: what is made of the snapshot comes to the same rows."""
+    data = tmp_path / "few"
+    data.mkdir()
+
+    async def some(days: range) -> None:
+        async with opened(data) as world:
+            for day in days:
+                world.at(day)
+                await world.told(f"gen-{day}", day, organization="org", cost="0.5")
+            world.at(DAYS)
+            await world.told("gen-3", 3, organization="org", cost="0.7")
+            await world.follow()
+
+    asyncio.run(some(range(4)))
+    snapped(data)
+    starts, manifest = on_log(data, state)
+    assert manifest is not None
+    assert len(starts) < len([one for one in manifest.vector if one.topic == topics.USAGE]) < PARTITIONS
+    assert rebuilt(data) == digest_of(data / LIVE)
+    asyncio.run(some(range(DAYS, DAYS + 6)))
+    for path in data.glob(LIVE + "*"):
+        path.rename(data / f"old-{path.name}")
+    followed(data)
+    assert rebuilt(data) == digest_of(data / LIVE) == digest_of(data / f"old-{LIVE}")
+
+
+def test_a_backup_of_it_comes_back_whole(trimmed, tmp_path):
+    """Facts and snapshot are in one file of the log: the views go on, and are proven."""
+    data, file = tmp_path / "fresh", str(tmp_path / "backup.tar.gz")
+    assert run(["backup", file, "--data", str(trimmed)]) == 0
+    assert run(["restore", file, "--data", str(data)]) == 0
+    followed(data)
+    assert on_log(data, state)[0] == on_log(trimmed, state)[0]
+    assert rebuilt(data) == digest_of(data / LIVE) == digest_of(trimmed / LIVE)
+
+
+def test_a_rebuild_whose_facts_go_while_it_reads_says_so_and_begins_again(year, packed, copy, monkeypatch):
+    """It is told that nothing is missing; and the next one begins with the snapshot."""
+    data = copy(packed)
+    brought = building.bring
+
+    def late(*args: Any) -> None:
+        monkeypatch.setattr(building, "bring", brought)
+        as_checked(data)
+        finish(data)
+        brought(*args)
+
+    monkeypatch.setattr(building, "bring", late)
+    with pytest.raises(ViewError, match="went behind a snapshot while they were read: begin again"):
+        rebuilt(data)
+    assert rebuilt(data) == digest_of(year / LIVE)
+
+
+def test_what_an_earlier_run_has_rebuilt_beyond_where_the_views_stand_is_no_snapshot(year, copy):
+    """A run that was killed, and views that were put back since: it begins again."""
+    data = copy(year)
+    settings = settings_of(data)
+    outlook = look(settings, KEPT_DAYS, data / LIVE)
+    plan = Plan(settings=settings, parts=parts_of(settings), until_ms=outlook.until_ms - 1)
+    build(plan, data / making.ASIDE).close()
+    less = replace(outlook, reach={place: min(reach, 20) for place, reach in outlook.reach.items()})
+    with pytest.raises(ViewError, match="begin again"):
+        make(settings, less, data / LIVE)
+    assert make(settings, less, data / LIVE) is not None
+    assert {one.offset for one in package_of(data).manifest.vector} == {20}
 
 
 @pytest.mark.soak

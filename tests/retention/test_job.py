@@ -186,6 +186,17 @@ async def test_an_empty_log_has_nothing_to_forget(tmp_path: Path) -> None:
         assert leader.runs() == set()
 
 
+async def test_a_log_that_is_far_ahead_of_our_clock_raises_no_horizon(tmp_path: Path) -> None:
+    """Else all calls of the time between would expire, for good; a day's difference is taken."""
+    async with led(tmp_path) as leader:
+        leader.at = NOON - 26 * HOUR_MS
+        with pytest.raises(NotNow, match="far ahead of this machine's clock"):
+            await leader.cleanup.begin(None, "key_1")
+        assert leader.runs() == set()
+        leader.at = NOON - 24 * HOUR_MS
+        await leader.cleanup.begin(None, "key_1")
+
+
 async def test_switched_off_nothing_moves_and_the_status_says_so(tmp_path: Path) -> None:
     """Neither by night nor by hand; an interrupted beginning stays as it is, too."""
     async with led(tmp_path, cleanup_enabled=False) as leader:

@@ -32,6 +32,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
+from streams.clock import monotonic_s
 from streams.errors import LogUnavailable, UnknownTopic
 from streams.log.kafka.connect import client_options
 from streams.log.kafka.slices import Slice
@@ -42,6 +43,9 @@ T = TypeVar("T")
 Place = tuple[str, int]
 
 RETRY_S = 0.1
+# A topic that was just made: until every broker knows of it.
+MADE_VISIBLE_S = 1.0
+MADE_LOOK_S = 0.05
 READ_COMMITTED = 1
 FETCH_MIN_BYTES = 1
 # On a slow line a fetch asks for less and less, down to this, until its answer arrives in time.
@@ -85,6 +89,10 @@ class Cluster:
         await self._within(self._client.bootstrap, "connecting")
         names = [self.name(topic) for topic in topics]
         await self._within(lambda: self._client.set_topics(names), "reading the topics")
+        deadline_s = monotonic_s() + MADE_VISIBLE_S
+        while monotonic_s() < deadline_s and not all(map(self._client.cluster.partitions_for_topic, names)):
+            await asyncio.sleep(MADE_LOOK_S)
+            await self._within(self._client.force_metadata_update, "reading the topics")
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has on the cluster; 0 when it is not there."""
