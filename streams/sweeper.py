@@ -11,9 +11,9 @@ has nothing to end.
 
 What each batch comes to is waited for, so that a sweep is never further ahead of the ledger than one batch.
 
-Measured on two cores, RocksDB, every second id old: of its whole time 500,000 ids are looked at in a second,
-and 15,000 tombstones are decided; of a quarter of it 140,000 and 1,900. No step keeps the loop for more than
-4 ms, but for one: where ids sort by their age, those that went last night and are not compacted away yet are
+Measured on two cores, RocksDB, every second id old: of a quarter of its time 140,000 ids are looked at in a
+second, and 1,600 tombstones are decided. Four times as many to a batch would be a fifth more of them, and a
+request beside it was acknowledged at p99 in 12 ms instead of 5.5 (4 at rest). One step takes longer: where ids sort by their age, those that went last night and are not compacted away yet are
 passed over at once, at 0.1 ms a thousand.
 """
 
@@ -37,8 +37,8 @@ POLL_S = 0.2
 LOOK_S = 0.005
 # Ids that are looked at in one go, and tombstones of one append: each keeps the event loop for a few
 # milliseconds, here and where they are decided.
-CHUNK_IDS = 500
-BATCH_TOMBSTONES = 200
+CHUNK_IDS = 250
+BATCH_TOMBSTONES = 50
 RETRY_S = 0.1
 RETRY_S_MAX = 10.0
 # What waits for a ledger that is behind is not the sweep's own time: it makes no pause longer than for this.
