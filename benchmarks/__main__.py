@@ -195,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and tell; 1 when a figure was wrong or the service did not hold."""
     given = _arguments(arguments)
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _terminated)  # also where a shell in the background has us ignore it
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it can't do it tries again
     try:
         results = _run(given)

@@ -17,6 +17,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from requests.adapters import HTTPAdapter
 from schemathesis import GenerationMode, Response
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import schemas  # noqa: F401 -- all of it now, before there are threads
@@ -26,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from urllib3.util import Retry
 
 from tests.fuzz.bodies import Sent
 
@@ -77,6 +79,9 @@ class Shot:
         self.bodies = bodies
         self.without = without
         self.session = requests.Session()
+        # A body that is refused before it has been read ends its connection: who comes next asks anew.
+        again = Retry(total=2, status=0, redirect=0, allowed_methods=None)
+        self.session.mount("http://", HTTPAdapter(max_retries=again))
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.statuses: Counter[tuple[str, int]] = Counter()
 
@@ -90,7 +95,8 @@ class Shot:
                 except Unsatisfiable:
                     assert not operation.query  # nothing of such a route can be broken
                 except (Exception, FailureGroup) as error:  # noqa: BLE001 -- the others are fuzzed all the same
-                    found.append(f"{operation.label} {mode}: {type(error).__name__}: {error}")
+                    causes = getattr(error, "exceptions", ())  # of one that did not come again
+                    found.append(f"{operation.label} {mode}: {type(error).__name__}: {error} {causes}")
         assert not found, "\n\n".join(found)
 
     def operations(self) -> Iterator[Any]:
