@@ -45,6 +45,11 @@ def plan(newest_ms: int, days: int, partitions: int, run: str) -> Horizon:
     """
     newest_ns = newest_ms * times.MS_NS
     cutoff_ns = max(0, newest_ns // times.DAY_NS * times.DAY_NS - days * times.DAY_NS)
+    return beginning(run, cutoff_ns, days, partitions)
+
+
+def beginning(run: str, cutoff_ns: int, days: int, partitions: int) -> Horizon:
+    """A run with this cutoff, as its beginning says it. Pure."""
     # Before the cutoff nothing can be forgotten, so a cutoff of 0 must not make anything late.
     horizon_ns = cutoff_ns + HORIZON_BEYOND_NS if cutoff_ns else 0
     return Horizon(run, cutoff_ns, horizon_ns, "started", days, partitions)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import aiohttp
 import msgspec
 
-from genledger.roles.nightly import DAY_MS, is_due
+from genledger.roles.nightly import DAY_MS, came_by_ms, is_due
 from genledger.roles.sweeps import Sweeps
 from genledger.roles.tasks import keep
 from genledger.roles.undecided import decided_to
@@ -89,7 +89,8 @@ def course_of(stands: Sequence[Stand]) -> Course | None:
     absent = tuple(stand.partition for stand in stands if stand.run != newest.run)
     failed = any(stand.phase == "failed" for stand in mine)
     return Course(
-        run=_beginning(newest, len(stands)),
+        # The horizon that a partition has may be a higher one's.
+        run=retention.beginning(newest.run, newest.cutoff_ns, newest.days, len(stands)),
         state="running" if going or absent else "failed" if failed else "ended",
         started_ms=min(stand.started_ms for stand in mine),
         going=going,
@@ -100,21 +101,13 @@ def course_of(stands: Sequence[Stand]) -> Course | None:
     )
 
 
-def _beginning(stand: Stand, partitions: int) -> Horizon:
-    """The run as its beginning says it; the horizon that a partition has may be a higher one's."""
-    horizon_ns = stand.cutoff_ns + retention.HORIZON_BEYOND_NS if stand.cutoff_ns else 0
-    return Horizon(stand.run, stand.cutoff_ns, horizon_ns, "started", stand.days, partitions)
-
-
 def next_ms(at: str, now_ms: int) -> int:
     """When the time of day, in UTC, comes by next. Pure.
 
     >>> next_ms("00:05", now_ms=0), next_ms("00:05", now_ms=300_000)
     (300000, 86700000)
     """
-    hour, _, minute = at.partition(":")
-    time_ms = (int(hour) * 60 + int(minute)) * 60_000
-    return (now_ms - time_ms) // DAY_MS * DAY_MS + time_ms + DAY_MS
+    return came_by_ms(at, now_ms) + DAY_MS
 
 
 def new_run(now_ms: int) -> str:

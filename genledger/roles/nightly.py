@@ -80,10 +80,14 @@ def is_due(at: str, last_ms: int, now_ms: int) -> bool:
     >>> is_due("02:00", last_ms=2 * 3_600_000, now_ms=25 * 3_600_000)
     False
     """
+    return last_ms < came_by_ms(at, now_ms) <= now_ms
+
+
+def came_by_ms(at: str, now_ms: int) -> int:
+    """When the time of day, in UTC, came by last. Pure."""
     hour, _, minute = at.partition(":")
     time_ms = (int(hour) * 60 + int(minute)) * MINUTE_MS
-    newest_ms = (now_ms - time_ms) // DAY_MS * DAY_MS + time_ms
-    return last_ms < newest_ms <= now_ms
+    return (now_ms - time_ms) // DAY_MS * DAY_MS + time_ms
 
 
 class Nightly(Generic[ResultT]):

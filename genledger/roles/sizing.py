@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from genledger.roles.tasks import keep
 from genledger.watch import Watch
+from projections.stores.sqlite import read_only
 from streams import metrics
 from streams.clock import monotonic_s
 from streams.errors import LogError
@@ -41,8 +41,7 @@ _logger = logging.getLogger("genledger.sizes")
 
 def table_sizes(database: Path) -> Mapping[str, int]:
     """The bytes of each table with its indexes, and of free pages as `(free)`. Blocking: for a thread."""
-    uri = f"file:{quote(str(database))}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(read_only(database), uri=True, isolation_level=None)) as connection:
         sizes: dict[str, int] = dict(connection.execute(_TABLES).fetchall())
         (free,), (page_bytes,) = (
             connection.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size")
